@@ -5,19 +5,21 @@
 //! rules are settled by the packet that settled them before, if no new rule takes it. The rules that are
 //! left are searched among those that they meet, without all others.
 
+use std::collections::HashMap;
+
 use super::analyse::{
     REACH, REDUNDANT, analyse_with_grounds, divisions, never_matches, search_reach,
 };
 use super::breadth::permissive;
 use super::budget::Budget;
-use super::changes::{Changes, has_other_default};
+use super::changes::Changes;
 use super::context::Context;
 use super::exposure::{can_expose, exposed};
 use super::extents::{Hull, Hulls};
 use super::findings::Outcome;
 use super::fix;
 use super::grounds::Grounds;
-use super::identity::identify;
+use super::identity::identify_new;
 use super::lifecycle::lifecycle;
 use super::redundant::without_gone;
 use super::report::{
@@ -26,12 +28,16 @@ use super::report::{
 use super::request::{AnalysedPolicy, AnalysisLimits, AnalysisOptions};
 use super::space::takes_part;
 use super::until::is_hidden;
+use crate::rule::Action;
 
 /// A former analysis, from which a later one can continue.
 #[derive(Debug, Clone, Copy)]
 pub struct Former<'a> {
-    /// The policy as it was.
-    pub policy: &'a AnalysedPolicy<'a>,
+    /// The default action of the policy then.
+    pub default_action: Action,
+    /// For each rule of the policy then, the index of the same rule in the policy now; none if the rule
+    /// is gone or has another content. See [`super::same_rules`].
+    pub same: &'a [Option<RuleIndex>],
     /// What was asked then.
     pub options: &'a AnalysisOptions,
     /// What was found.
@@ -63,8 +69,8 @@ fn can_continue(
 ) -> bool {
     let searched = REACH.iter().chain(&REDUNDANT);
     former.analysis.incomplete.is_empty()
-        && former.grounds.by_rule.len() == former.policy.rules.len()
-        && !has_other_default(former.policy, policy)
+        && former.grounds.by_rule.len() == former.same.len()
+        && former.default_action == policy.default_action
         && former.options.kinds == options.kinds
         && former.options.thresholds == options.thresholds
         && former.options.services == options.services
@@ -95,15 +101,16 @@ impl Again<'_> {
         limits: &AnalysisLimits<'_>,
     ) -> Option<(Analysis, Grounds)> {
         let budget = Budget::new(limits);
-        let changes = Changes::between((former.policy, former.analysis.at), (policy, options.at));
+        let changes = Changes::between(former, policy, options);
         let hulls: Vec<Hull> = policy.rules.iter().map(|rule| Hull::of(rule.spec)).collect();
-        let mut reach: Vec<Option<&Finding>> = vec![None; former.policy.rules.len()];
+        let mut reach: Vec<Option<&Finding>> = vec![None; former.same.len()];
         for finding in former.analysis.findings.iter().filter(|it| is_about_reach(it.kind)) {
             if let Some(own) = reach.get_mut(finding.rule) {
                 *own = Some(finding);
             }
         }
-        let (again, mut grounds) = changes.to_search(former.grounds, former.policy, &hulls, &reach);
+        let (again, mut grounds) =
+            changes.to_search(former.grounds, policy, &hulls, &reach, options);
         drop(reach);
         let mut run = Again {
             former,
@@ -148,7 +155,8 @@ impl Again<'_> {
         }
         findings.retain(|finding| self.options.kinds.contains(finding.kind));
         fix::suggest(&mut findings, self.policy);
-        identify(&mut findings, self.policy);
+        self.recognize(&mut findings);
+        identify_new(&mut findings, self.policy);
         Some(findings)
     }
 
@@ -192,6 +200,21 @@ impl Again<'_> {
             other => other,
         };
         Some(kept)
+    }
+
+    /// Gives findings that were made again, because they cost no search, the ids that they had.
+    fn recognize(&self, findings: &mut [Finding]) {
+        let mut known: HashMap<(RuleIndex, FindingKind), &Finding> = HashMap::new();
+        for finding in self.former.analysis.findings.iter().filter(|it| is_made_again(it.kind)) {
+            if let Some(rule) = self.now(finding.rule) {
+                known.insert((rule, finding.kind), finding);
+            }
+        }
+        for finding in findings.iter_mut().filter(|it| is_made_again(it.kind)) {
+            if let Some(known) = known.get(&(finding.rule, finding.kind)) {
+                (finding.id, finding.proof, finding.number) = (known.id, known.proof, known.number);
+            }
+        }
     }
 
     /// The index of a rule of the former state.
@@ -284,7 +307,7 @@ impl Again<'_> {
             return Some(());
         }
         let services = &self.options.services;
-        if self.changes.specs().any(|spec| can_expose(spec, services)) {
+        if self.changes.can_expose() {
             let near = self.policy.rules.iter().enumerate();
             let near = near.filter(|it| can_expose(it.1.spec, services)).map(|it| it.0);
             let context = self.context_of(near.collect(), true).ok()?;
@@ -296,7 +319,7 @@ impl Again<'_> {
             outcome.findings.append(&mut found.findings);
             return Some(());
         }
-        let (before, now) = (self.former.policy.rules.len(), self.policy.rules.len());
+        let (before, now) = (self.former.same.len(), self.policy.rules.len());
         // The default comes after all rules.
         let index = |rule| if rule == before { Some(now) } else { self.now(rule) };
         for finding in &self.former.analysis.findings {
@@ -324,6 +347,17 @@ fn is_to_go(finding: &Finding) -> bool {
 
 fn is_about_reach(kind: FindingKind) -> bool {
     REACH.contains(&kind) || REDUNDANT.contains(&kind)
+}
+
+/// Whether findings are made again whatever has changed. A rule has at most one of each kind.
+const fn is_made_again(kind: FindingKind) -> bool {
+    matches!(
+        kind,
+        FindingKind::Expired
+            | FindingKind::ExpiresSoon
+            | FindingKind::DisabledLong
+            | FindingKind::NoReference
+    )
 }
 
 /// Whether a finding depends on the content of its rule alone.

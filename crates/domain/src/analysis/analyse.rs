@@ -37,7 +37,7 @@ pub(super) fn analyse_with_grounds(
     options: &AnalysisOptions,
     limits: &AnalysisLimits<'_>,
 ) -> (Analysis, Grounds) {
-    let mut grounds = Grounds::none(policy.rules.len());
+    let mut grounds = Grounds::none(policy, options);
     let budget = Budget::new(limits);
     let mut analysis = Analysis {
         at: options.at,

@@ -1,14 +1,16 @@
 //! What differs between a policy and a later state of it, and which rules that can matter to.
 
+use super::again::Former;
+use super::exposure::can_expose;
 use super::extents::{Hull, Hulls};
-use super::grounds::{Ground, Grounds, Proves};
-use super::merged::merge;
+use super::grounds::{Ground, Grounds, Proves, Shape};
+use super::merged::longest_increasing;
 use super::report::{Finding, RuleIndex};
-use super::request::AnalysedPolicy;
+use super::request::{AnalysedPolicy, AnalysisOptions};
 use super::space::takes_part;
 use super::until::is_hidden;
 use crate::engine::naive;
-use crate::rule::{Action, RuleSpec, RuleState};
+use crate::rule::{RuleSpec, RuleState};
 use crate::time::Instant;
 
 /// A rule that is in one of two states of a policy only, that differs between them, or that starts or
@@ -16,11 +18,10 @@ use crate::time::Instant;
 struct Changed<'a> {
     /// Its place among the rules of both states.
     place: usize,
-    spec: &'a RuleSpec,
     hull: Hull,
-    /// The index of a rule that is gone; none if the rule is new.
-    gone: Option<RuleIndex>,
-    is_active: bool,
+    can_expose: bool,
+    /// The content of a new rule that is active.
+    active: Option<&'a RuleSpec>,
 }
 
 /// What differs between a policy and a later state of it.
@@ -39,57 +40,91 @@ pub(super) struct Changes<'a> {
 
 impl<'a> Changes<'a> {
     pub(super) fn between(
-        former: (&AnalysedPolicy<'a>, Instant),
-        later: (&AnalysedPolicy<'a>, Instant),
+        former: &Former<'_>,
+        policy: &AnalysedPolicy<'a>,
+        options: &AnalysisOptions,
     ) -> Self {
-        let ((before, then), (after, now)) = (former, later);
+        let shapes = &former.grounds.shapes;
         let mut changes = Self {
             changed: Vec::new(),
-            after: vec![None; before.rules.len()],
-            before: vec![None; after.rules.len()],
-            places: vec![0; before.rules.len()],
+            after: vec![None; shapes.len()],
+            before: vec![None; policy.rules.len()],
+            places: vec![0; shapes.len()],
             has_times: false,
-            later: now,
+            later: options.at,
         };
-        for (place, merged) in merge(before.rules, after.rules).into_iter().enumerate() {
-            let left = merged.left.and_then(|it| before.spec(it));
-            let right = merged.right.and_then(|it| after.spec(it));
-            if let (Some(own), Some(at)) = (merged.left, merged.left.map(|_| place))
-                && let Some(known) = changes.places.get_mut(own)
-            {
-                *known = at;
+        let same = former.same.iter().enumerate().take(shapes.len());
+        let same: Vec<(RuleIndex, RuleIndex)> =
+            same.filter_map(|(own, other)| Some((own, (*other)?))).collect();
+        let (mut next, mut next_now, mut place) = (0, 0, 0);
+        // Rules that were moved are changed rules.
+        let mut pairs = longest_increasing(&same).into_iter();
+        loop {
+            let pair = pairs.next();
+            let (to, to_now) = pair.unwrap_or((shapes.len(), policy.rules.len()));
+            for index in next..to {
+                changes.add_gone(index, place, shapes.get(index));
+                place += 1;
             }
-            let times = [left.map(|it| (it, then)), right.map(|it| (it, now))];
-            changes.has_times |= times.into_iter().flatten().any(|(spec, at)| {
-                let is_timed = spec.starts_at.is_some() || spec.expires_at.is_some();
-                is_timed && takes_part(spec, at)
-            });
-            if let (Some(own), Some(its), Some(left), Some(right)) =
-                (merged.left, merged.right, left, right)
-                && (std::ptr::eq(left, right) || left == right)
-                && left.state(then) == right.state(now)
-            {
-                if let Some(known) = changes.after.get_mut(own) {
-                    *known = Some(its);
-                }
-                if let Some(known) = changes.before.get_mut(its) {
-                    *known = Some(own);
-                }
-                continue;
+            for index in next_now..to_now {
+                changes.add_new(place, policy.spec(index), options);
+                place += 1;
             }
-            for (index, spec, at) in [(merged.left, left, then), (None, right, now)] {
-                if let Some(spec) = spec.filter(|spec| takes_part(spec, at)) {
-                    changes.changed.push(Changed {
-                        place,
-                        spec,
-                        hull: Hull::of(spec),
-                        gone: index,
-                        is_active: spec.state(at) == RuleState::Active,
-                    });
-                }
-            }
+            let Some(pair) = pair else { break };
+            changes.add_pair(pair, place, (former, policy), options);
+            place += 1;
+            (next, next_now) = (to + 1, to_now + 1);
         }
         changes
+    }
+
+    fn add_gone(&mut self, index: RuleIndex, place: usize, shape: Option<&Shape>) {
+        self.set_place(index, place);
+        let Some(shape) = shape.filter(|it| it.takes_part) else { return };
+        self.has_times |= shape.is_timed;
+        let (hull, can_expose) = (shape.hull(), shape.can_expose);
+        self.changed.push(Changed { place, hull, can_expose, active: None });
+    }
+
+    fn add_new(&mut self, place: usize, spec: Option<&'a RuleSpec>, options: &AnalysisOptions) {
+        let at = options.at;
+        let Some(spec) = spec.filter(|it| takes_part(it, at)) else { return };
+        self.has_times |= spec.starts_at.is_some() || spec.expires_at.is_some();
+        let can_expose = can_expose(spec, &options.services);
+        let active = Some(spec).filter(|it| it.state(at) == RuleState::Active);
+        self.changed.push(Changed { place, hull: Hull::of(spec), can_expose, active });
+    }
+
+    fn add_pair(
+        &mut self,
+        (index, now): (RuleIndex, RuleIndex),
+        place: usize,
+        (former, policy): (&Former<'_>, &AnalysedPolicy<'a>),
+        options: &AnalysisOptions,
+    ) {
+        let spec = policy.spec(now);
+        let state = |at| spec.map(|it| it.state(at));
+        if state(former.analysis.at) != state(options.at) {
+            self.add_gone(index, place, former.grounds.shapes.get(index));
+            self.add_new(place, spec, options);
+            return;
+        }
+        self.set_place(index, place);
+        if let Some(known) = self.after.get_mut(index) {
+            *known = Some(now);
+        }
+        if let Some(known) = self.before.get_mut(now) {
+            *known = Some(index);
+        }
+        self.has_times |= spec.is_some_and(|it| {
+            (it.starts_at.is_some() || it.expires_at.is_some()) && takes_part(it, options.at)
+        });
+    }
+
+    fn set_place(&mut self, index: RuleIndex, place: usize) {
+        if let Some(known) = self.places.get_mut(index) {
+            *known = place;
+        }
     }
 
     /// The bounds of all rules that differ.
@@ -97,9 +132,9 @@ impl<'a> Changes<'a> {
         self.changed.iter().map(|it| it.hull).collect()
     }
 
-    /// The rules that differ, as far as they take part.
-    pub(super) fn specs(&self) -> impl Iterator<Item = &'a RuleSpec> {
-        self.changed.iter().map(|it| it.spec)
+    /// Whether a rule that differs can matter to what is exposed.
+    pub(super) fn can_expose(&self) -> bool {
+        self.changed.iter().any(|it| it.can_expose)
     }
 
     /// Whether what is known about a rule of the former state still holds, as its ground shows. Returns
@@ -120,15 +155,13 @@ impl<'a> Changes<'a> {
             return None;
         }
         let mut packet = None;
-        for new in self.changed.iter().filter(|it| it.gone.is_none() && it.is_active) {
-            if new.place > end {
-                continue;
-            }
+        let new = self.changed.iter().filter_map(|it| Some((it, it.active?)));
+        for (new, spec) in new.filter(|it| it.0.place <= end) {
             let packet = match &packet {
                 Some(packet) => packet,
                 None => packet.insert(ground.spot.packet(self.later)?),
             };
-            let has = naive::matches(new.spec, packet);
+            let has = naive::matches(spec, packet);
             let is_fine = match ground.proves {
                 // Another rule of the other action in between would do as well; but then the rule that the
                 // ground names is another one.
@@ -142,7 +175,7 @@ impl<'a> Changes<'a> {
                 }
                 Proves::RestatesDefault => {
                     !has && (new.place < place
-                        || new.spec.action == own.action
+                        || spec.action == own.action
                         || !new.hull.meets(&Hull::of(own)))
                 }
             };
@@ -173,12 +206,13 @@ impl<'a> Changes<'a> {
     pub(super) fn to_search(
         &self,
         grounds: &Grounds,
-        former: &AnalysedPolicy<'_>,
+        policy: &AnalysedPolicy<'_>,
         hulls: &[Hull],
         findings: &[Option<&Finding>],
+        options: &AnalysisOptions,
     ) -> (Vec<RuleIndex>, Grounds) {
         let mut again = Vec::new();
-        let mut kept = Grounds::none(self.before.len());
+        let mut kept = Grounds::none(policy, options);
         for (index, (before, hull)) in self.before.iter().zip(hulls).enumerate() {
             let Some(before) = *before else {
                 again.push(index);
@@ -186,7 +220,7 @@ impl<'a> Changes<'a> {
             };
             let finding = findings.get(before).copied().flatten();
             let ground = grounds.by_rule.get(before).and_then(Option::as_ref);
-            let own = former.spec(before);
+            let own = policy.spec(index);
             if let (Some(ground), Some(own)) = (ground, own)
                 && let Some(now) = self.still_holds(before, own, ground)
             {
@@ -207,10 +241,4 @@ impl<'a> Changes<'a> {
         }
         (again, kept)
     }
-}
-
-/// The action of a default that differs.
-pub(super) fn has_other_default(a: &AnalysedPolicy<'_>, b: &AnalysedPolicy<'_>) -> bool {
-    let of = |policy: &AnalysedPolicy<'_>| -> Action { policy.default_action };
-    of(a) != of(b)
 }

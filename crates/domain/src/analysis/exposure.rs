@@ -552,65 +552,104 @@ fn together(
         meter.check()?;
     }
     ends.sort_unstable();
-    let sizes: Vec<f64> = all.iter().map(|it| ranks.size(it.cell.set(SOURCE))).collect();
-    let size = |number: usize| sizes.get(number).copied().unwrap_or(0.0);
-    let mut here: BTreeSet<usize> = BTreeSet::new();
-    let (mut sum, mut from) = (0.0, 0);
+    let mut here = Here::default();
+    let mut from = 0;
     for (at, begins, number) in ends {
-        if from < at && sum >= anybody {
-            for number in enough(all, &here, anybody, ranks, meter)? {
+        let Some(it) = all.get(number) else { continue };
+        if from < at && here.sum() >= anybody {
+            for number in here.enough(all, anybody, ranks, meter)? {
                 if let Some(ranges) = needed.get_mut(number) {
                     ranges.push((from, at));
                 }
             }
         }
         from = at;
-        if begins {
-            here.insert(number);
-            sum += size(number);
-        } else {
-            here.remove(&number);
-            sum -= size(number);
-        }
+        let size = ranks.size(it.cell.set(SOURCE));
+        if begins { here.add(number, it.rule, size) } else { here.remove(number, it.rule, size) }
     }
     Ok(needed.into_iter().map(normalized).collect())
 }
 
-/// The packets among some whose rules let in most, if that is enough addresses.
-fn enough(
-    all: &[LetIn],
-    here: &BTreeSet<usize>,
-    anybody: f64,
-    ranks: &Ranks,
-    meter: &mut Meter<'_>,
-) -> Result<Vec<usize>, Obstacle> {
-    let mut by_rule: BTreeMap<Slot, (Vec<Range>, Vec<usize>)> = BTreeMap::new();
-    for number in here {
-        let Some(it) = all.get(*number) else { continue };
-        let (sources, numbers) = by_rule.entry(it.rule).or_default();
-        sources.extend_from_slice(it.cell.set(SOURCE));
-        numbers.push(*number);
-        meter.steps += it.cell.set(SOURCE).len() as u64;
-        meter.check()?;
+/// The packets to one destination, by the rules that let them in.
+#[derive(Default)]
+struct Here(BTreeMap<Slot, OfRule>);
+
+/// The packets that one rule lets in.
+#[derive(Default)]
+struct OfRule {
+    numbers: BTreeSet<usize>,
+    /// The sum of the sizes of their sources, which can overlap.
+    sum: f64,
+    /// Their sources and how many these are, until the packets change.
+    sources: Option<(Vec<Range>, f64)>,
+}
+
+impl Here {
+    /// At least as many as there are sources.
+    fn sum(&self) -> f64 {
+        self.0.values().map(|it| it.sum).sum()
     }
-    let mut sized: Vec<(f64, Vec<Range>, Vec<usize>)> = by_rule
-        .into_values()
-        .map(|(sources, numbers)| (normalized(sources), numbers))
-        .map(|(sources, numbers)| (ranks.size(&sources), sources, numbers))
-        .collect();
-    // Rules of the same size stay in order.
-    sized.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut sources: Vec<Range> = Vec::new();
-    let mut needed = Vec::new();
-    for (_, its, numbers) in sized {
-        sources.extend(its);
-        sources = normalized(sources);
-        needed.extend(numbers);
-        meter.steps += sources.len() as u64;
-        meter.check()?;
-        if ranks.size(&sources) >= anybody {
-            return Ok(needed);
+
+    fn add(&mut self, number: usize, rule: Slot, size: f64) {
+        let own = self.0.entry(rule).or_default();
+        own.numbers.insert(number);
+        own.sum += size;
+        own.sources = None;
+    }
+
+    fn remove(&mut self, number: usize, rule: Slot, size: f64) {
+        if let Some(own) = self.0.get_mut(&rule) {
+            own.numbers.remove(&number);
+            own.sum -= size;
+            own.sources = None;
+            if own.numbers.is_empty() {
+                self.0.remove(&rule);
+            }
         }
     }
-    Ok(Vec::new())
+
+    /// The packets whose rules let in most, if that is enough addresses.
+    fn enough(
+        &mut self,
+        all: &[LetIn],
+        anybody: f64,
+        ranks: &Ranks,
+        meter: &mut Meter<'_>,
+    ) -> Result<Vec<usize>, Obstacle> {
+        let mut sized: Vec<(f64, &[Range], &BTreeSet<usize>)> = Vec::with_capacity(self.0.len());
+        for own in self.0.values_mut() {
+            meter.steps += 1;
+            if own.sources.is_none() {
+                let cells = own.numbers.iter().filter_map(|number| all.get(*number));
+                let mut sources: Vec<Range> = Vec::new();
+                cells.for_each(|it| sources.extend_from_slice(it.cell.set(SOURCE)));
+                meter.steps += sources.len() as u64;
+                meter.check()?;
+                let sources = normalized(sources);
+                let size = ranks.size(&sources);
+                own.sources = Some((sources, size));
+            }
+            if let Some((sources, size)) = &own.sources {
+                sized.push((*size, sources, &own.numbers));
+            }
+        }
+        // Rules of the same size stay in order.
+        sized.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut sources: Vec<Range> = Vec::new();
+        let mut needed = Vec::new();
+        for (size, its, numbers) in sized {
+            needed.extend(numbers.iter().copied());
+            if needed.len() == numbers.len() && size >= anybody {
+                return Ok(needed);
+            }
+            sources.extend_from_slice(its);
+            sources = normalized(sources);
+            meter.steps += sources.len() as u64;
+            meter.check()?;
+            if ranks.size(&sources) >= anybody {
+                return Ok(needed);
+            }
+        }
+        Ok(Vec::new())
+    }
 }

@@ -14,7 +14,7 @@ use crate::worlds::addresses;
 pub(super) type Extent<T> = [T; 4];
 
 /// The bounds of a rule in a family that has no addresses there.
-const fn nothing<T: Copy>(one: T, zero: T) -> Extent<T> {
+pub(super) const fn nothing<T: Copy>(one: T, zero: T) -> Extent<T> {
     [one, zero, one, zero]
 }
 
@@ -43,15 +43,15 @@ fn meet<T: PartialOrd>(a: &Extent<T>, b: &Extent<T>) -> bool {
     (a[0] <= b[1]) & (b[0] <= a[1]) & (a[2] <= b[3]) & (b[2] <= a[3])
 }
 
-fn is_nothing<T: PartialOrd>(extent: &Extent<T>) -> bool {
+pub(super) fn is_nothing<T: PartialOrd>(extent: &Extent<T>) -> bool {
     extent[0] > extent[1]
 }
 
 /// The bounds of a rule in both families.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hull {
-    v4: Extent<u32>,
-    v6: Extent<u128>,
+    pub(super) v4: Extent<u32>,
+    pub(super) v6: Extent<u128>,
 }
 
 impl Hull {

@@ -2,13 +2,18 @@
 //! need not search again what a change leaves as it was.
 
 use super::context::Context;
+use super::exposure::can_expose;
+use super::extents::{Extent, Hull, is_nothing, nothing};
 use super::intern::as_u32;
 use super::points::Decides;
 use super::reach::{Decided, Effectiveness};
 use super::report::RuleIndex;
+use super::request::{AnalysedPolicy, AnalysisOptions};
+use super::space::takes_part;
 use super::witness::made;
 use crate::net::{Family, Protocol};
 use crate::packet::{Packet, Payload};
+use crate::rule::RuleSpec;
 use crate::time::Instant;
 
 /// What an analysis rests on. It belongs to one [`Analysis`](super::Analysis) of one policy.
@@ -16,6 +21,39 @@ use crate::time::Instant;
 pub struct Grounds {
     /// For each rule of the policy, in order.
     pub(super) by_rule: Vec<Option<Ground>>,
+    /// The bounds of each rule, and what else matters if the rule is gone some day.
+    pub(super) shapes: Vec<Shape>,
+}
+
+/// What matters of a rule that is gone.
+#[derive(Debug, Clone)]
+pub(super) struct Shape {
+    v4: Extent<u32>,
+    v6: Option<Box<Extent<u128>>>,
+    /// Whether it took part in the analysis.
+    pub(super) takes_part: bool,
+    /// Whether it had packets of an exposed service.
+    pub(super) can_expose: bool,
+    /// Whether it started or expired some time.
+    pub(super) is_timed: bool,
+}
+
+impl Shape {
+    fn of(spec: &RuleSpec, options: &AnalysisOptions) -> Self {
+        let Hull { v4, v6 } = Hull::of(spec);
+        Self {
+            v4,
+            v6: (!is_nothing(&v6)).then(|| Box::new(v6)),
+            takes_part: takes_part(spec, options.at),
+            can_expose: can_expose(spec, &options.services),
+            is_timed: spec.starts_at.is_some() || spec.expires_at.is_some(),
+        }
+    }
+
+    /// The bounds of the rule.
+    pub(super) fn hull(&self) -> Hull {
+        Hull { v4: self.v4, v6: self.v6.as_deref().copied().unwrap_or_else(|| nothing(1, 0)) }
+    }
 }
 
 impl Grounds {
@@ -23,12 +61,17 @@ impl Grounds {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let wide = self.by_rule.iter().flatten().filter(|it| it.spot.wide.is_some()).count();
-        self.by_rule.capacity() * size_of::<Option<Ground>>() + wide * size_of::<[u128; 2]>()
+        let wide_shapes = self.shapes.iter().filter(|it| it.v6.is_some()).count();
+        self.by_rule.capacity() * size_of::<Option<Ground>>()
+            + self.shapes.capacity() * size_of::<Shape>()
+            + wide * size_of::<[u128; 2]>()
+            + wide_shapes * size_of::<Extent<u128>>()
     }
 
-    /// The grounds of nothing, for a policy of so many rules.
-    pub(super) fn none(rules: usize) -> Self {
-        Self { by_rule: vec![None; rules] }
+    /// The grounds of nothing yet.
+    pub(super) fn none(policy: &AnalysedPolicy<'_>, options: &AnalysisOptions) -> Self {
+        let shapes = policy.rules.iter().map(|rule| Shape::of(rule.spec, options)).collect();
+        Self { by_rule: vec![None; policy.rules.len()], shapes }
     }
 
     /// Adds what was found out about a rule of a context.

@@ -54,6 +54,22 @@ fn hash(spec: &RuleSpec) -> u64 {
     hasher.finish()
 }
 
+/// For each rule of a list, the rule of another one that is the same, if there is one.
+pub(super) fn same_rules(
+    before: &[AnalysedRule<'_>],
+    after: &[AnalysedRule<'_>],
+) -> Vec<Option<RuleIndex>> {
+    let mut same = vec![None; before.len()];
+    for rule in merge(before, after) {
+        let (Some(left), Some(right)) = (rule.left, rule.right) else { continue };
+        let logs = |rules: &[AnalysedRule<'_>], at: RuleIndex| rules.get(at).map(|it| it.spec.log);
+        if let Some(own) = same.get_mut(left).filter(|_| logs(before, left) == logs(after, right)) {
+            *own = Some(right);
+        }
+    }
+    same
+}
+
 /// Merges two lists. As many rules as possible are on both sides, and the order of each list is kept.
 pub(super) fn merge<'a>(
     left: &[AnalysedRule<'a>],
@@ -120,7 +136,7 @@ fn matched(
 }
 
 /// The longest run of pairs that increases in the second number too.
-fn longest_increasing(pairs: &[(RuleIndex, RuleIndex)]) -> Vec<(RuleIndex, RuleIndex)> {
+pub(super) fn longest_increasing(pairs: &[(RuleIndex, RuleIndex)]) -> Vec<(RuleIndex, RuleIndex)> {
     // For each length, the pair with the smallest second number that ends a run of it.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(pairs.len());

@@ -114,6 +114,16 @@ pub fn analyse_again(
     again::analyse_again(former, policy, options, limits)
 }
 
+/// For each rule of a policy, the index of the same rule in a later state of it: with the same content
+/// except for its texts.
+#[must_use]
+pub fn same_rules(
+    before: &AnalysedPolicy<'_>,
+    after: &AnalysedPolicy<'_>,
+) -> Vec<Option<RuleIndex>> {
+    merged::same_rules(before.rules, after.rules)
+}
+
 /// Finds the packets on which two policies disagree. The differences are disjoint. There are none
 /// exactly if the answer is complete and no packet changes its verdict.
 #[must_use]

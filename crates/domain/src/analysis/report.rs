@@ -288,6 +288,8 @@ pub struct Finding {
     /// A hash of what it rests on: the rule and the rules of the proof, by content. A finding that
     /// was accepted comes back if this changes. [`super::identify`] sets it.
     pub proof: FindingId,
+    /// Its number among findings of the same kind about equal rules. [`super::identify`] sets it.
+    pub number: u64,
     /// Its kind.
     pub kind: FindingKind,
     /// How serious it is.
@@ -330,6 +332,7 @@ impl Finding {
         Self {
             id: FindingId::UNSET,
             proof: FindingId::UNSET,
+            number: 0,
             kind,
             severity,
             rule,

@@ -2,7 +2,7 @@
 
 use fireflow_domain::analysis::{
     AnalysedPolicy, Analysis, AnalysisLimits, AnalysisOptions, Former, Grounds, analyse,
-    analyse_again, analyse_with_grounds,
+    analyse_again, analyse_with_grounds, same_rules,
 };
 use fireflow_domain::rule::{Action, RuleSpec};
 use fireflow_domain::testing::analysis_families as families;
@@ -37,8 +37,10 @@ impl State {
         let policy = AnalysedPolicy { rules: &listed, default_action };
         let limits = AnalysisLimits::usual(&|| true);
         let (options, now) = (AnalysisOptions::at(self.at), AnalysisOptions::at(at));
+        let same = same_rules(&before, &policy);
         let former = Former {
-            policy: &before,
+            default_action: self.default_action,
+            same: &same,
             options: &options,
             analysis: &self.analysis,
             grounds: &self.grounds,

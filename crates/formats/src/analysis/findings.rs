@@ -251,6 +251,8 @@ impl FindingView {
         let Finding {
             id,
             proof,
+            // The id has it.
+            number: _,
             kind,
             severity,
             rule,
