@@ -2,11 +2,12 @@
 //! companies, and the families that are made to hurt. Times are processor times of all threads.
 //!
 //! `FIREFLOW_BENCH_ONLY` is a part of the names of the sets to measure, and `FIREFLOW_BENCH_WHAT` has some of
-//! the words `whole`, `pairs`, and `comparison`. `FIREFLOW_BENCH_RULE_SETS` is the folder of the public
+//! the words `whole`, `pairs`, `again`, and `comparison`. `FIREFLOW_BENCH_RULE_SETS` is the folder of the public
 //! sets.
 
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a measurement prints its figures, and reports a failure by panicking"
 )]
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant as Moment};
 
 use fireflow_domain::analysis::{
     AnalysedPolicy, AnalysedRule, AnalysisLimits, AnalysisOptions, ComparisonOptions, FindingKind,
-    FindingKinds, analyse, compare,
+    FindingKinds, Former, analyse, analyse_again, analyse_with_grounds, compare, same_rules,
 };
 use fireflow_domain::net::{AddressRange, PortRange, Protocol, Protocols};
 use fireflow_domain::rule::{Action, Endpoint, RuleParts, RuleSpec};
@@ -205,6 +206,95 @@ fn measure_comparison(name: &str, rules: Option<Vec<RuleSpec>>) {
     println!("| {name} | {} | {} |", rules.len(), times.join(" | "));
 }
 
+/// Whether the addresses of two rules of a public set overlap: each has one source and one destination.
+fn overlap(a: &RuleSpec, b: &RuleSpec) -> bool {
+    let meets = |a: &[Endpoint], b: &[Endpoint]| match (a[0].address, b[0].address) {
+        (AddressRange::V4 { first, last }, AddressRange::V4 { first: from, last: to }) => {
+            first <= to && from <= last
+        }
+        _ => true,
+    };
+    meets(&a.sources, &b.sources) && meets(&a.destinations, &b.destinations)
+}
+
+/// Changes one rule: takes it away, adds it elsewhere, moves it, or turns its action.
+fn with_change(rules: &[RuleSpec], at: usize, number: usize, random: &mut Random) -> Vec<RuleSpec> {
+    let mut changed = rules.to_vec();
+    let rule = changed.remove(at);
+    let other = random.below(u32::try_from(rules.len()).unwrap()) as usize;
+    match number % 4 {
+        0 => {}
+        1 => {
+            changed.insert(at, rule.clone());
+            changed.insert(other, rule);
+        }
+        2 => changed.insert(other.min(changed.len()), rule),
+        _ => {
+            let action = if rule.action.permits() { Action::Deny } else { Action::Allow };
+            let parts = RuleParts { action, ..rule.into_parts() };
+            changed.insert(at, RuleSpec::new(parts).unwrap());
+        }
+    }
+    changed
+}
+
+/// Measures analyses after one change: of a rule that is drawn uniformly, and of one of the 1 % that
+/// overlap most.
+fn measure_again(name: &str, rules: Option<Vec<RuleSpec>>) {
+    let Some(rules) = rules.filter(|_| is_asked(name) && is_wanted("again")) else { return };
+    let mut random = Random::new(1);
+    let before = listed(&rules);
+    let before = AnalysedPolicy { rules: &before, default_action: Action::Deny };
+    let limits = AnalysisLimits::usual(&|| true);
+    let options = AnalysisOptions::at(noon());
+    let ((analysis, grounds), whole, _) =
+        timed(|| analyse_with_grounds(&before, &options, &limits));
+    let probes: Vec<&RuleSpec> = (0..1_000).filter_map(|_| random.pick(&rules)).collect();
+    let mut overlaps: Vec<(usize, usize)> = rules
+        .iter()
+        .enumerate()
+        .map(|(at, rule)| (probes.iter().filter(|it| overlap(it, rule)).count(), at))
+        .collect();
+    overlaps.sort_unstable();
+    overlaps.reverse();
+    overlaps.truncate(rules.len().div_ceil(100));
+    let count = u32::try_from(rules.len()).unwrap();
+    let draws = 24;
+    let uniform: Vec<usize> = (0..draws).map(|_| random.below(count) as usize).collect();
+    let most: Vec<usize> = (0..draws).map(|_| random.pick(&overlaps).unwrap().1).collect();
+    let mut columns = Vec::new();
+    for places in [uniform, most] {
+        let mut times: Vec<f64> = Vec::new();
+        for (number, at) in places.into_iter().enumerate() {
+            let changed = with_change(&rules, at, number, &mut random);
+            let changed = listed(&changed);
+            let after = AnalysedPolicy { rules: &changed, default_action: Action::Deny };
+            let (_, time, _) = timed(|| {
+                let same = same_rules(&before, &after);
+                let former = Former {
+                    default_action: Action::Deny,
+                    same: &same,
+                    options: &options,
+                    analysis: &analysis,
+                    grounds: &grounds,
+                };
+                analyse_again(&former, &after, &options, &limits)
+            });
+            times.push(time);
+        }
+        times.sort_by(f64::total_cmp);
+        let at = |share: usize| times[(times.len() - 1) * share / 100];
+        columns.push(format!("{:.0} / {:.0} / {:.0}", at(50), at(95), at(100)));
+    }
+    println!(
+        "| {name} | {} | {} | {whole:.0} | {} | {} |",
+        rules.len(),
+        if analysis.is_complete() { "" } else { "incomplete" },
+        grounds.memory_bytes() >> 20,
+        columns.join(" | "),
+    );
+}
+
 fn main() {
     let sizes = ["1k", "10k", "100k"];
     let names: Vec<String> = sizes
@@ -231,6 +321,12 @@ fn main() {
     measure("scatter_500", Some(families::scatter(500, 1_000, 200, 1)));
     measure("giants_50", Some(families::giants(50, 1_000, 1)));
     measure("largest", families::largest_rule().map(|rule| vec![rule.clone(), rule]));
+    println!(
+        "\n| again after one change | rules | | whole ms | MiB of grounds | any: median / p95 / max ms | most overlaps |"
+    );
+    for name in &names {
+        measure_again(&format!("again {name}"), public(name));
+    }
     println!("\n| comparison after 10 changes | rules | ms (parts), six draws |");
     for name in &names {
         measure_comparison(&format!("compare {name}"), public(name));

@@ -220,6 +220,12 @@ impl Packet {
         Self { payload, ..self }
     }
 
+    /// The same packet at another time.
+    #[must_use]
+    pub const fn with_time(self, at: Instant) -> Self {
+        Self { at, ..self }
+    }
+
     /// Ports or ICMP fields.
     #[must_use]
     pub const fn payload(&self) -> Payload {

@@ -124,6 +124,8 @@ pub enum RuleRecord {
     Api(Value),
     /// The members of a list's page, without its items. A plain list has none.
     Page(Map<String, Value>),
+    /// The members of a policy with its rules, without these, as comparisons take it.
+    Policy(Map<String, Value>),
     /// A rule of a benchmark: a cuboid of IPv4, without an action.
     Cuboid(CuboidParts<u32>),
 }

@@ -40,6 +40,12 @@ pub(crate) const FORMAT: Format = Format {
             holds: Holds::Rules(1),
         },
         Sample {
+            name: "NDJSON",
+            text: "{\"rules\":[{\"action\":\"ALLOW\",\"sources\":[{\"address\":\"::/0\"}],\
+                   \"destinations\":[{\"address\":\"::1\"}]}],\"default_action\":\"DENY\"}",
+            holds: Holds::Rules(1),
+        },
+        Sample {
             name: "JSON",
             text: "{\n\"source_address\":\"10.0.0.1\",\n\"destination_address\":\"10.0.0.2\",\
                    \"protocol\":50}\n[{\"source_address\":\"::1\",\"destination_address\":\
@@ -173,7 +179,23 @@ fn rules(input: &mut dyn BufRead, visit: RuleVisitor<'_>) -> Result<(), FileErro
         let place = RuleLocation { line, index: None, own_line: line };
         if flow.is_continue() {
             flow = match parsed {
-                Parsed::Object(rule) => visit(place, RuleRecord::Api(Value::Object(rule))),
+                Parsed::Object(mut object) => match object.remove("rules") {
+                    // A policy as comparisons take it. A rule has no such member.
+                    Some(Value::Array(rules)) => {
+                        for (index, rule) in rules.into_iter().enumerate() {
+                            let own_line = lines.get(index).copied().unwrap_or(line);
+                            let place = RuleLocation { line, index: Some(index), own_line };
+                            if visit(place, RuleRecord::Api(rule)).is_break() {
+                                return Ok(());
+                            }
+                        }
+                        visit(place, RuleRecord::Policy(object))
+                    }
+                    other => {
+                        object.extend(other.map(|other| ("rules".to_owned(), other)));
+                        visit(place, RuleRecord::Api(Value::Object(object)))
+                    }
+                },
                 Parsed::Elements(others) => visit(place, RuleRecord::Page(others)),
             };
         }

@@ -68,7 +68,8 @@ pub fn elements(
     parse_elements_or_object(text.as_bytes(), visit).map_err(|error| placed(&error, line))
 }
 
-/// The lines in which the elements of a list begin, or those of the `items` of a page. `text` is
+/// The lines in which the elements of a list begin, or those of the `items` of a page, or of the
+/// `rules` of a policy. `text` is
 /// valid JSON that begins in `line`. The lines only inform people: the reader of the elements decides
 /// which elements there are.
 #[must_use]
@@ -79,7 +80,7 @@ pub fn element_lines(line: u64, text: &str) -> Vec<u64> {
     // The depth of the elements, once their list has begun.
     let mut list: Option<usize> = None;
     let mut is_element_due = false;
-    // The last text, which may be the name of a member, and whether it is `items`.
+    // The last text, which may be the name of a member, and whether the elements are under it.
     let (mut text_start, mut is_items) = (0, false);
     for (place, byte) in text.bytes().enumerate() {
         if is_text {
@@ -88,7 +89,7 @@ pub fn element_lines(line: u64, text: &str) -> Vec<u64> {
                 b'\\' => is_escaped = true,
                 b'"' => {
                     is_text = false;
-                    is_items = text.get(text_start..place) == Some("items");
+                    is_items = matches!(text.get(text_start..place), Some("items" | "rules"));
                 }
                 _ => {}
             }

@@ -227,7 +227,7 @@ fn content(text: &str, file: &dyn FileReader) -> Content {
         assert!((1..=lines).contains(&place.line), "{place} of {lines}: {text:?}");
         match record {
             RuleRecord::Api(_) | RuleRecord::Cuboid(_) => content.rules += 1,
-            RuleRecord::Page(_) => {}
+            RuleRecord::Page(_) | RuleRecord::Policy(_) => {}
         }
         ControlFlow::Continue(())
     });

@@ -146,7 +146,7 @@ fn read_file(bytes: &[u8], file: &dyn FileReader) -> (usize, usize, Option<Strin
         assert!((1..=last_line).contains(&place.line), "{place} of {last_line}");
         match record {
             RuleRecord::Api(_) | RuleRecord::Cuboid(_) => rules += 1,
-            RuleRecord::Page(_) => {}
+            RuleRecord::Page(_) | RuleRecord::Policy(_) => {}
         }
         ControlFlow::Continue(())
     });

@@ -8,6 +8,7 @@ use super::context::Context;
 use super::exposure::exposed;
 use super::findings::Outcome;
 use super::fix;
+use super::grounds::Grounds;
 use super::hidden::{Meanings, hidden};
 use super::identity::identify;
 use super::lifecycle::lifecycle;
@@ -16,24 +17,27 @@ use super::pairs::pairs;
 use super::reach::{Decided, Effectiveness, Reach, decide};
 use super::redundant::{redundant, together};
 use super::report::{
-    Analysed, Analysis, Finding, FindingKind, Incomplete, Obstacle, Severity, Task,
+    Analysed, Analysis, Finding, FindingKind, Incomplete, Obstacle, RuleIndex, Severity, Task,
 };
 use super::request::{AnalysedPolicy, AnalysisLimits, AnalysisOptions};
 use super::space::Slot;
 use super::until::Seeks;
+use crate::net::Family;
 
 /// The kinds that follow from the reach of rules.
-const REACH: [FindingKind; 3] =
+pub(super) const REACH: [FindingKind; 3] =
     [FindingKind::Contradiction, FindingKind::Duplicate, FindingKind::Unreachable];
 /// The kinds that follow from verdicts that do not change.
-const REDUNDANT: [FindingKind; 2] = [FindingKind::Redundant, FindingKind::RestatesDefault];
+pub(super) const REDUNDANT: [FindingKind; 2] =
+    [FindingKind::Redundant, FindingKind::RestatesDefault];
 
-/// Finds the faults of a policy.
-pub(super) fn analyse(
+/// Finds the faults of a policy. Returns what that rests on as well.
+pub(super) fn analyse_with_grounds(
     policy: &AnalysedPolicy<'_>,
     options: &AnalysisOptions,
     limits: &AnalysisLimits<'_>,
-) -> Analysis {
+) -> (Analysis, Grounds) {
+    let mut grounds = Grounds::none(policy, options);
     let budget = Budget::new(limits);
     let mut analysis = Analysis {
         at: options.at,
@@ -43,12 +47,11 @@ pub(super) fn analyse(
     };
     // Findings that need no search are there whatever the limits are.
     let mut simple = Outcome::default();
-    lifecycle(policy, options, &mut simple);
+    lifecycle(policy, options, &|_| true, &mut simple);
     let seeks_exposed = options.kinds.contains(FindingKind::Exposed);
-    let divide = |family| public_ends(family).filter(move |_| seeks_exposed);
-    match Context::new(policy, options.at, divide, &budget) {
+    match Context::new(policy, options.at, divisions(seeks_exposed), &budget) {
         Ok(context) => {
-            let outcome = outcome(&context, options);
+            let outcome = outcome(&context, options, &mut grounds);
             analysis.incomplete = outcome.incomplete(&context);
             analysis.findings = outcome.findings;
         }
@@ -58,7 +61,17 @@ pub(super) fn analyse(
     analysis.findings.retain(|finding| options.kinds.contains(finding.kind));
     fix::suggest(&mut analysis.findings, policy);
     identify(&mut analysis.findings, policy);
-    analysis
+    (analysis, grounds)
+}
+
+/// The ranges of addresses that divide the rules of a search, beside their own ones.
+pub(super) fn divisions(
+    seeks_exposed: bool,
+) -> impl Fn(Family) -> Box<dyn Iterator<Item = (u128, u128)>> {
+    move |family| {
+        let ends = public_ends(family).filter(move |_| seeks_exposed);
+        Box::new(ends)
+    }
 }
 
 /// What is undecided if the rules could not even be prepared.
@@ -88,18 +101,23 @@ fn undecided(options: &AnalysisOptions, obstacle: Obstacle) -> Vec<Incomplete> {
     incomplete
 }
 
-fn outcome(context: &Context<'_>, options: &AnalysisOptions) -> Outcome {
+fn outcome(context: &Context<'_>, options: &AnalysisOptions, grounds: &mut Grounds) -> Outcome {
     let mut outcome = Outcome::default();
     let wants = |kinds: &[FindingKind]| kinds.iter().any(|kind| options.kinds.contains(*kind));
     let seeks_redundant = wants(&REDUNDANT);
     if seeks_redundant || wants(&REACH) {
-        reach_of_all(context, options, seeks_redundant, &mut outcome);
+        search_reach(context, options, &|_| true, grounds, &mut outcome);
+    }
+    if seeks_redundant {
+        // What may go at the same time depends on which hidden rules are to go.
+        fix::suggest(&mut outcome.findings, context.policy);
+        together(context, &mut outcome);
     }
     if wants(&[FindingKind::NeverMatches]) {
-        never_matches(context, &mut outcome);
+        never_matches(context, &|_| true, &mut outcome);
     }
     if wants(&[FindingKind::Permissive]) {
-        permissive(context, options, &mut outcome);
+        permissive(context, options, &|_| true, &mut outcome);
     }
     if wants(&[FindingKind::Exposed]) {
         exposed(context, options, &mut outcome);
@@ -116,24 +134,37 @@ fn outcome(context: &Context<'_>, options: &AnalysisOptions) -> Outcome {
 
 /// Adds the findings about active rules that match no packet at all, such as one whose only source is
 /// `::ffff:0:0/96`.
-fn never_matches(context: &Context<'_>, outcome: &mut Outcome) {
+pub(super) fn never_matches(
+    context: &Context<'_>,
+    is_asked: &dyn Fn(RuleIndex) -> bool,
+    outcome: &mut Outcome,
+) {
     for slot in context.active().filter(|slot| context.space.is_empty(*slot)) {
         let index = context.index(slot);
+        if !is_asked(index) {
+            continue;
+        }
         outcome.findings.push(Finding::new(FindingKind::NeverMatches, Severity::Warning, index));
     }
 }
 
-/// Decides reach and redundancy of all rules, then makes the proofs: what matters most is there when
+/// Decides reach and redundancy of rules, then makes the proofs: what matters most is there when
 /// time runs out.
-fn reach_of_all(
+pub(super) fn search_reach(
     context: &Context<'_>,
     options: &AnalysisOptions,
-    seeks_redundant: bool,
+    is_asked: &(dyn Fn(RuleIndex) -> bool + Sync),
+    grounds: &mut Grounds,
     outcome: &mut Outcome,
 ) {
-    let active: Vec<Slot> = context.active().filter(|it| !context.space.is_empty(*it)).collect();
+    let seeks_redundant = REDUNDANT.iter().any(|kind| options.kinds.contains(*kind));
+    let active = context.active().filter(|it| !context.space.is_empty(*it));
+    let asked: Vec<Slot> = active.filter(|it| is_asked(context.index(*it))).collect();
     let decided: Vec<Decided> =
-        active.into_par_iter().map(|slot| decide(context, slot, seeks_redundant)).collect();
+        asked.into_par_iter().map(|slot| decide(context, slot, seeks_redundant)).collect();
+    for decided in &decided {
+        grounds.add(context, decided);
+    }
     let meanings = Meanings::new(context);
     let small_conflict = options.thresholds.small_conflict;
     let seeks = Seeks { small_conflict, redundant: seeks_redundant };
@@ -147,11 +178,6 @@ fn reach_of_all(
         .collect();
     for part in parts {
         outcome.add(part);
-    }
-    if seeks_redundant {
-        // What may go at the same time depends on which hidden rules are to go.
-        fix::suggest(&mut outcome.findings, context.policy);
-        together(context, outcome);
     }
 }
 

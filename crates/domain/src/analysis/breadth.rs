@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::context::Context;
 use super::findings::Outcome;
 use super::ranges::{Range, intersection, normalized};
-use super::report::{Evidence, Finding, FindingKind, Severity};
+use super::report::{Evidence, Finding, FindingKind, RuleIndex, Severity};
 use super::request::AnalysisOptions;
 use super::space::Slot;
 use crate::net::{AddressRange, Family};
@@ -13,8 +13,13 @@ use crate::worlds::Kind;
 
 /// Adds the findings about ALLOW rules for any service, any destination, or a large share of all
 /// addresses.
-pub(super) fn permissive(context: &Context<'_>, options: &AnalysisOptions, outcome: &mut Outcome) {
-    for slot in context.active() {
+pub(super) fn permissive(
+    context: &Context<'_>,
+    options: &AnalysisOptions,
+    is_asked: &dyn Fn(RuleIndex) -> bool,
+    outcome: &mut Outcome,
+) {
+    for slot in context.active().filter(|it| is_asked(context.index(*it))) {
         if !context.action(Some(slot)).permits() {
             continue;
         }

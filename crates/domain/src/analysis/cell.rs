@@ -2,10 +2,24 @@
 
 use std::rc::Rc;
 
-use super::bounds::{Bounds, DIMENSIONS, Point};
+use super::bounds::{Bounds, DESTINATION, DIMENSIONS, Point, SOURCE};
 use super::intern::{Interned, ListId};
 use super::ranges::{Range, Summed, difference, has, hull, intersection, normalized};
-use super::space::{Part, Slot, Space};
+use super::ranks::Ranks;
+use super::space::{FamilySpace, Part, Slot, Space};
+
+/// What sizes of sets are measured with.
+#[derive(Clone, Copy)]
+pub(super) struct Scale<'a> {
+    pub(super) sets: &'a Interned<Range>,
+    pub(super) ranks: &'a Ranks,
+}
+
+impl<'a> Scale<'a> {
+    pub(super) const fn of(space: &'a Space, family: &'a FamilySpace) -> Self {
+        Self { sets: &space.sets, ranks: &family.ranks }
+    }
+}
 
 /// A product of five sets of a rule.
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +143,7 @@ impl Cell {
     #[inline]
     pub(super) fn relation(
         &self,
-        sets: &Interned<Range>,
+        scale: Scale<'_>,
         product: &Product,
         bounds: &Bounds,
         steps: &mut u64,
@@ -140,40 +154,73 @@ impl Cell {
         }
         let mut slab = 0;
         let mut partial = 0;
-        let mut share = 1.0;
-        for (dimension, (own, its)) in self.0.iter().zip(product.sets).enumerate() {
+        let mut counts = [(0, 0); DIMENSIONS];
+        let dimensions = self.0.iter().zip(product.sets).zip(&mut counts).enumerate();
+        for (dimension, ((own, its), counts)) in dimensions {
             // Counts are exact, so that "all" is certain; shares only choose where to cut.
             let all = own.size();
-            let count = own.count_in(sets.get(its), steps);
+            let count = own.count_in(scale.sets.get(its), steps);
             if count == 0 {
                 return Relation::Apart;
             }
             if count < all {
                 partial += 1;
                 slab = dimension;
-                share *= ratio(count, all);
             }
+            *counts = (count, all);
         }
         match partial {
             0 => Relation::Whole,
             1 => Relation::Slab(slab),
-            _ => Relation::Partial(share),
+            _ => Relation::Partial(self.share(scale, product, &counts, steps)),
         }
+    }
+
+    /// The share of the cell that a product contains. `counts` are the numbers of values that both have,
+    /// and of all values, in each dimension.
+    ///
+    /// Addresses count, and not ranks, whose number depends on rules that do not matter here: what a
+    /// search finds depends only on the rules that it looks at.
+    fn share(
+        &self,
+        scale: Scale<'_>,
+        product: &Product,
+        counts: &[(u64, u64); DIMENSIONS],
+        steps: &mut u64,
+    ) -> f64 {
+        let mut share = 1.0;
+        let dimensions = self.0.iter().zip(product.sets).zip(counts).enumerate();
+        for (dimension, ((own, its), (count, all))) in dimensions {
+            if count == all {
+                continue;
+            }
+            share *= if dimension == SOURCE || dimension == DESTINATION {
+                own.share_of_addresses(scale.sets.get(its), scale.ranks, steps)
+            } else {
+                ratio(*count, *all)
+            };
+        }
+        share
     }
 
     /// Divides the cell: the disjoint parts outside of a product, the largest last, and the part
     /// inside.
     pub(super) fn divided(
         &self,
-        sets: &Interned<Range>,
+        scale: Scale<'_>,
         product: &Product,
         steps: &mut u64,
     ) -> (Vec<Self>, Self) {
         let mut shares: Vec<(f64, usize, ListId)> = Vec::with_capacity(DIMENSIONS);
         for (dimension, (own, its)) in self.0.iter().zip(product.sets).enumerate() {
-            let count = own.count_in(sets.get(its), steps);
-            if count < own.size() {
-                shares.push((ratio(count, own.size()), dimension, its));
+            let (count, all) = (own.count_in(scale.sets.get(its), steps), own.size());
+            if count < all {
+                let share = if dimension == SOURCE || dimension == DESTINATION {
+                    own.share_of_addresses(scale.sets.get(its), scale.ranks, steps)
+                } else {
+                    ratio(count, all)
+                };
+                shares.push((share, dimension, its));
             }
         }
         shares.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -182,7 +229,7 @@ impl Cell {
         for (_, dimension, its) in shares {
             let own = inside.set(dimension);
             *steps += own.len() as u64 / 4 + 1;
-            let its = sets.get(its);
+            let its = scale.sets.get(its);
             let (out, both) = (difference(own, its), intersection(own, its));
             if !out.is_empty() {
                 outside.push(inside.with(dimension, out));

@@ -4,8 +4,9 @@ use super::answers::{Comparison, Difference, VerdictChange};
 use super::budget::{Budget, Meter};
 use super::collect::{Joined, Piece, joined};
 use super::explore::{Exploration, as_done};
+use super::extents::{Hull, Hulls};
 use super::instants::instants;
-use super::merged::{Extent, MergedRule, merge};
+use super::merged::{MergedRule, merge};
 use super::report::{Incomplete, Obstacle, RuleIndex, Task};
 use super::request::{AnalysedPolicy, AnalysisLimits, ComparisonOptions};
 use super::solver::{action_of, label};
@@ -92,15 +93,13 @@ impl<'a> Comparing<'a> {
         if left.default_action == right.default_action {
             // Only packets in changed rules can change, so only rules that meet these matter. This is
             // why a comparison needs no index of the whole policy.
-            let changed: Vec<Extent> =
-                rules.iter().filter(|it| it.is_changed()).map(|it| Extent::of(it.spec)).collect();
-            if changed.is_empty() {
+            let is_changed = |it: &&MergedRule<'_>| it.is_changed();
+            if !rules.iter().any(|it| it.is_changed()) {
                 return Ok(None);
             }
-            rules.retain(|rule| {
-                let own = Extent::of(rule.spec);
-                rule.is_changed() || changed.iter().any(|it| it.meets(&own))
-            });
+            let changed: Hulls =
+                rules.iter().filter(is_changed).map(|it| Hull::of(it.spec)).collect();
+            rules.retain(|it| it.is_changed() || changed.meet(&Hull::of(it.spec)));
         }
         let specs: Vec<&RuleSpec> = rules.iter().map(|it| it.spec).collect();
         let instants = instants(specs.iter().copied(), options.from, options.until);

@@ -44,8 +44,22 @@ impl<'a> Context<'a> {
         budget: &'a Budget<'a>,
     ) -> Result<Self, Obstacle> {
         let taking_part = policy.rules.iter().enumerate().filter(|it| takes_part(it.1.spec, at));
-        let (indexes, specs): (Vec<RuleIndex>, Vec<&RuleSpec>) =
-            taking_part.map(|(index, rule)| (index, rule.spec)).unzip();
+        Self::among(policy, taking_part.map(|it| it.0).collect(), at, divide, budget)
+    }
+
+    /// Some rules of a policy, in order, that take part at an instant. All questions about a rule can be
+    /// asked if the rules that it meets are among them.
+    ///
+    /// # Errors
+    /// Returns an [`Obstacle`] if the budget is used up.
+    pub(super) fn among<I: Iterator<Item = (u128, u128)>>(
+        policy: &'a AnalysedPolicy<'a>,
+        indexes: Vec<RuleIndex>,
+        at: Instant,
+        divide: impl Fn(Family) -> I,
+        budget: &'a Budget<'a>,
+    ) -> Result<Self, Obstacle> {
+        let specs: Vec<&RuleSpec> = indexes.iter().filter_map(|it| policy.spec(*it)).collect();
         let space = Arc::new(Space::new(&specs, divide, budget)?);
         let is_active = |slot| space.is_active(slot, at);
         let matcher =
@@ -120,7 +134,7 @@ impl<'a> Context<'a> {
     /// The compiled rules, if there are any, with a packet in the form that they take.
     fn compiled(&self, family: Family, point: &Point) -> Option<(&Matcher<'a>, Packet)> {
         let matcher = self.matcher.as_deref()?;
-        Some((matcher, at_point(&self.space, family, point, self.at)?))
+        Some((matcher, at_point(&self.space, family, point, 0, self.at)?))
     }
 
     /// Whether a packet is as a finding says, by the definition: a rule decides it, and another one

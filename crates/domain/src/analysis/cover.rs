@@ -6,8 +6,8 @@
 //! of what is left divides the cell into itself and up to five cells outside of it.
 
 use super::budget::Meter;
-use super::cell::{Cell, Product, Relation};
-use super::intern::{Interned, as_u32};
+use super::cell::{Cell, Product, Relation, Scale};
+use super::intern::as_u32;
 use super::ranges::Range;
 use super::report::Obstacle;
 
@@ -27,20 +27,20 @@ struct Task {
 /// # Errors
 /// Returns an [`Obstacle`] if the budget is used up.
 pub(super) fn find_hole(
-    sets: &Interned<Range>,
+    scale: Scale<'_>,
     cell: Cell,
     products: &[Product],
     meter: &mut Meter<'_>,
     used: &mut Vec<u32>,
 ) -> Result<Option<Cell>, Obstacle> {
     let before = meter.bytes();
-    let hole = search(sets, cell, products, meter, used);
+    let hole = search(scale, cell, products, meter, used);
     meter.give_back(meter.bytes().saturating_sub(before));
     hole
 }
 
 fn search(
-    sets: &Interned<Range>,
+    scale: Scale<'_>,
     cell: Cell,
     products: &[Product],
     meter: &mut Meter<'_>,
@@ -57,7 +57,7 @@ fn search(
         let start = arena.len();
         arena.extend_from_within(task.from..task.to);
         let mut cell = task.cell;
-        let outcome = reduce(sets, &mut cell, products, &mut arena, start, meter, used)?;
+        let outcome = reduce(scale, &mut cell, products, &mut arena, start, meter, used)?;
         let chosen = match outcome {
             Reduced::Covered => continue,
             Reduced::Hole => return Ok(Some(cell)),
@@ -65,7 +65,7 @@ fn search(
         };
         used.push(chosen);
         let Some(product) = products.get(chosen as usize) else { continue };
-        let (outside, _) = cell.divided(sets, product, &mut meter.steps);
+        let (outside, _) = cell.divided(scale, product, &mut meter.steps);
         let to = arena.len();
         // The largest part last on the list is done last.
         for cell in outside.into_iter().rev() {
@@ -87,7 +87,7 @@ enum Reduced {
 /// Takes away slabs until none is left. The list of products begins at `start` in the arena, and is
 /// reduced to those that still meet the cell.
 fn reduce(
-    sets: &Interned<Range>,
+    scale: Scale<'_>,
     cell: &mut Cell,
     products: &[Product],
     arena: &mut Vec<u32>,
@@ -108,7 +108,7 @@ fn reduce(
             meter.check()?;
             let Some(number) = arena.get(at).copied() else { break };
             let Some(product) = products.get(number as usize) else { continue };
-            match cell.relation(sets, product, &bounds, &mut meter.steps) {
+            match cell.relation(scale, product, &bounds, &mut meter.steps) {
                 Relation::Apart => {}
                 Relation::Whole => {
                     used.push(number);
@@ -120,7 +120,7 @@ fn reduce(
                     if let (Some(slabs), Some(set)) =
                         (slabs.get_mut(dimension), product.sets.get(dimension))
                     {
-                        slabs.extend_from_slice(sets.get(*set));
+                        slabs.extend_from_slice(scale.sets.get(*set));
                     }
                 }
                 Relation::Partial(share) => {

@@ -1,7 +1,7 @@
 //! Walks through cells of a space, and collects what they find.
 
 use super::budget::Meter;
-use super::cell::{Cell, Product};
+use super::cell::{Cell, Product, Scale};
 use super::collect::Piece;
 use super::context::Context;
 use super::intern::as_u32;
@@ -73,9 +73,9 @@ impl Exploration<'_> {
             let bounds = cell.bounds();
             let space = self.space.family(family);
             let mut near: Vec<&Part> = Vec::new();
-            meter.steps += space.parts.len() as u64 / 64;
+            meter.pass(space.parts.len() as u64 / 64);
             space.near.each(&bounds, Touched::default(), 0..as_u32(space.parts.len()), |number| {
-                meter.steps += 1;
+                meter.pass(1);
                 let part = space.parts.get(number as usize);
                 near.extend(part.filter(|it| self.space.is_active(it.rule, self.at)));
                 true
@@ -102,7 +102,7 @@ impl Exploration<'_> {
             }
             let (at, most) = (self.at, self.most);
             let mut walk = Walk {
-                sets: &self.space.sets,
+                scale: Scale::of(self.space, space),
                 products: &all,
                 wants: self.wants,
                 names_rules: self.names_rules,

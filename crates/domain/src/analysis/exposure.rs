@@ -25,8 +25,9 @@ use super::space::{Part, Slot};
 use super::spell::{cells, packet_set};
 use super::walk::{Label, Last, NO_LABEL, OnSides};
 use crate::net::{Family, Protocol};
+use crate::rule::{Criteria, RuleSpec};
 use crate::time::Instant;
-use crate::worlds::Kind;
+use crate::worlds::{Kind, RuleProduct};
 
 /// The default action among the rules that let packets in: it comes after all of them.
 const DEFAULT: Slot = Slot::MAX;
@@ -62,6 +63,22 @@ pub(super) fn exposed(context: &Context<'_>, options: &AnalysisOptions, outcome:
             Search { family, kind, services, cell, public: &public, anybody }.add(context, outcome);
         }
     }
+}
+
+/// Whether a rule has packets of a service, so that it can matter to what is exposed.
+pub(super) fn can_expose(spec: &RuleSpec, services: &[ExposedService]) -> bool {
+    let product = RuleProduct::new(Criteria::of(spec));
+    let is_listed = |protocol: Protocol| {
+        product.listed_protocols().is_none_or(|listed| listed.contains(&protocol))
+    };
+    services.iter().filter(|service| is_listed(service.protocol)).any(|service| {
+        let kind = Kind::of(service.protocol);
+        product.destinations().iter().any(|entry| {
+            let fields = product.destination_fields(kind, entry);
+            let (first, last) = (service.ports.first(), service.ports.last());
+            fields.as_slice().iter().any(|field| field.0 <= last && first <= field.1)
+        })
+    })
 }
 
 /// A search for services of one protocol in a family.
@@ -137,7 +154,7 @@ impl Search<'_> {
     }
 
     /// The first instant ahead at which other rules expose each service than these do; none if there is
-    /// no such instant in the life of the first of them.
+    /// no such instant.
     fn untils(
         &self,
         context: &Context<'_>,
@@ -162,13 +179,6 @@ impl Search<'_> {
         let mut steps = context.limits().steps;
         for at in ends {
             let then = context.later(at);
-            for rules in &mut rules {
-                // The rule of the finding has expired.
-                let is_over = |it: &&Slot| **it != DEFAULT && !then.is_active(**it);
-                if rules.first().filter(is_over).is_some() {
-                    rules.clear();
-                }
-            }
             if rules.iter().all(Vec::is_empty) {
                 break;
             }
@@ -542,65 +552,104 @@ fn together(
         meter.check()?;
     }
     ends.sort_unstable();
-    let sizes: Vec<f64> = all.iter().map(|it| ranks.size(it.cell.set(SOURCE))).collect();
-    let size = |number: usize| sizes.get(number).copied().unwrap_or(0.0);
-    let mut here: BTreeSet<usize> = BTreeSet::new();
-    let (mut sum, mut from) = (0.0, 0);
+    let mut here = Here::default();
+    let mut from = 0;
     for (at, begins, number) in ends {
-        if from < at && sum >= anybody {
-            for number in enough(all, &here, anybody, ranks, meter)? {
+        let Some(it) = all.get(number) else { continue };
+        if from < at && here.sum() >= anybody {
+            for number in here.enough(all, anybody, ranks, meter)? {
                 if let Some(ranges) = needed.get_mut(number) {
                     ranges.push((from, at));
                 }
             }
         }
         from = at;
-        if begins {
-            here.insert(number);
-            sum += size(number);
-        } else {
-            here.remove(&number);
-            sum -= size(number);
-        }
+        let size = ranks.size(it.cell.set(SOURCE));
+        if begins { here.add(number, it.rule, size) } else { here.remove(number, it.rule, size) }
     }
     Ok(needed.into_iter().map(normalized).collect())
 }
 
-/// The packets among some whose rules let in most, if that is enough addresses.
-fn enough(
-    all: &[LetIn],
-    here: &BTreeSet<usize>,
-    anybody: f64,
-    ranks: &Ranks,
-    meter: &mut Meter<'_>,
-) -> Result<Vec<usize>, Obstacle> {
-    let mut by_rule: BTreeMap<Slot, (Vec<Range>, Vec<usize>)> = BTreeMap::new();
-    for number in here {
-        let Some(it) = all.get(*number) else { continue };
-        let (sources, numbers) = by_rule.entry(it.rule).or_default();
-        sources.extend_from_slice(it.cell.set(SOURCE));
-        numbers.push(*number);
-        meter.steps += it.cell.set(SOURCE).len() as u64;
-        meter.check()?;
+/// The packets to one destination, by the rules that let them in.
+#[derive(Default)]
+struct Here(BTreeMap<Slot, OfRule>);
+
+/// The packets that one rule lets in.
+#[derive(Default)]
+struct OfRule {
+    numbers: BTreeSet<usize>,
+    /// The sum of the sizes of their sources, which can overlap.
+    sum: f64,
+    /// Their sources and how many these are, until the packets change.
+    sources: Option<(Vec<Range>, f64)>,
+}
+
+impl Here {
+    /// At least as many as there are sources.
+    fn sum(&self) -> f64 {
+        self.0.values().map(|it| it.sum).sum()
     }
-    let mut sized: Vec<(f64, Vec<Range>, Vec<usize>)> = by_rule
-        .into_values()
-        .map(|(sources, numbers)| (normalized(sources), numbers))
-        .map(|(sources, numbers)| (ranks.size(&sources), sources, numbers))
-        .collect();
-    // Rules of the same size stay in order.
-    sized.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut sources: Vec<Range> = Vec::new();
-    let mut needed = Vec::new();
-    for (_, its, numbers) in sized {
-        sources.extend(its);
-        sources = normalized(sources);
-        needed.extend(numbers);
-        meter.steps += sources.len() as u64;
-        meter.check()?;
-        if ranks.size(&sources) >= anybody {
-            return Ok(needed);
+
+    fn add(&mut self, number: usize, rule: Slot, size: f64) {
+        let own = self.0.entry(rule).or_default();
+        own.numbers.insert(number);
+        own.sum += size;
+        own.sources = None;
+    }
+
+    fn remove(&mut self, number: usize, rule: Slot, size: f64) {
+        if let Some(own) = self.0.get_mut(&rule) {
+            own.numbers.remove(&number);
+            own.sum -= size;
+            own.sources = None;
+            if own.numbers.is_empty() {
+                self.0.remove(&rule);
+            }
         }
     }
-    Ok(Vec::new())
+
+    /// The packets whose rules let in most, if that is enough addresses.
+    fn enough(
+        &mut self,
+        all: &[LetIn],
+        anybody: f64,
+        ranks: &Ranks,
+        meter: &mut Meter<'_>,
+    ) -> Result<Vec<usize>, Obstacle> {
+        let mut sized: Vec<(f64, &[Range], &BTreeSet<usize>)> = Vec::with_capacity(self.0.len());
+        for own in self.0.values_mut() {
+            meter.steps += 1;
+            if own.sources.is_none() {
+                let cells = own.numbers.iter().filter_map(|number| all.get(*number));
+                let mut sources: Vec<Range> = Vec::new();
+                cells.for_each(|it| sources.extend_from_slice(it.cell.set(SOURCE)));
+                meter.steps += sources.len() as u64;
+                meter.check()?;
+                let sources = normalized(sources);
+                let size = ranks.size(&sources);
+                own.sources = Some((sources, size));
+            }
+            if let Some((sources, size)) = &own.sources {
+                sized.push((*size, sources, &own.numbers));
+            }
+        }
+        // Rules of the same size stay in order.
+        sized.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut sources: Vec<Range> = Vec::new();
+        let mut needed = Vec::new();
+        for (size, its, numbers) in sized {
+            needed.extend(numbers.iter().copied());
+            if needed.len() == numbers.len() && size >= anybody {
+                return Ok(needed);
+            }
+            sources.extend_from_slice(its);
+            sources = normalized(sources);
+            meter.steps += sources.len() as u64;
+            meter.check()?;
+            if ranks.size(&sources) >= anybody {
+                return Ok(needed);
+            }
+        }
+        Ok(Vec::new())
+    }
 }

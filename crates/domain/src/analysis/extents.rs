@@ -13,8 +13,13 @@ use crate::worlds::addresses;
 /// The first and the last source, and the first and the last destination.
 pub(super) type Extent<T> = [T; 4];
 
+/// The bounds of a rule in a family that has no addresses there.
+pub(super) const fn nothing<T: Copy>(one: T, zero: T) -> Extent<T> {
+    [one, zero, one, zero]
+}
+
 /// The bounds of a rule in a family; none if it has no addresses there.
-pub(super) fn extent(spec: &RuleSpec, family: Family) -> Option<Extent<u128>> {
+fn extent(spec: &RuleSpec, family: Family) -> Option<Extent<u128>> {
     let hull = |entries: &[Endpoint]| {
         entries
             .iter()
@@ -23,6 +28,81 @@ pub(super) fn extent(spec: &RuleSpec, family: Family) -> Option<Extent<u128>> {
     };
     let (sources, destinations) = (hull(&spec.sources)?, hull(&spec.destinations)?);
     Some([sources.0, sources.1, destinations.0, destinations.1])
+}
+
+fn extent_v4(spec: &RuleSpec) -> Extent<u32> {
+    let narrow = |it: u128| u32::try_from(it).unwrap_or(u32::MAX);
+    extent(spec, Family::V4).map_or_else(|| nothing(1, 0), |it| it.map(narrow))
+}
+
+fn extent_v6(spec: &RuleSpec) -> Extent<u128> {
+    extent(spec, Family::V6).unwrap_or_else(|| nothing(1, 0))
+}
+
+fn meet<T: PartialOrd>(a: &Extent<T>, b: &Extent<T>) -> bool {
+    (a[0] <= b[1]) & (b[0] <= a[1]) & (a[2] <= b[3]) & (b[2] <= a[3])
+}
+
+pub(super) fn is_nothing<T: PartialOrd>(extent: &Extent<T>) -> bool {
+    extent[0] > extent[1]
+}
+
+/// The bounds of a rule in both families.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hull {
+    pub(super) v4: Extent<u32>,
+    pub(super) v6: Extent<u128>,
+}
+
+impl Hull {
+    pub(super) fn of(spec: &RuleSpec) -> Self {
+        Self { v4: extent_v4(spec), v6: extent_v6(spec) }
+    }
+
+    /// Whether two rules can have a packet in common.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        meets_in(&self.v4, &other.v4) || meets_in(&self.v6, &other.v6)
+    }
+}
+
+fn meets_in<T: PartialOrd>(a: &Extent<T>, b: &Extent<T>) -> bool {
+    !is_nothing(a) && !is_nothing(b) && meet(a, b)
+}
+
+/// The bounds of some rules.
+#[derive(Debug, Default)]
+pub(super) struct Hulls {
+    v4: Vec<Extent<u32>>,
+    v6: Vec<Extent<u128>>,
+}
+
+impl FromIterator<Hull> for Hulls {
+    fn from_iter<I: IntoIterator<Item = Hull>>(hulls: I) -> Self {
+        let mut all = Self::default();
+        for hull in hulls {
+            all.add(hull);
+        }
+        // Rules often have the same bounds as their neighbors.
+        all.v4.sort_unstable();
+        all.v4.dedup();
+        all.v6.sort_unstable();
+        all.v6.dedup();
+        all
+    }
+}
+
+impl Hulls {
+    /// Adds the bounds of another rule.
+    pub(super) fn add(&mut self, hull: Hull) {
+        self.v4.extend(Some(hull.v4).filter(|it| !is_nothing(it)));
+        self.v6.extend(Some(hull.v6).filter(|it| !is_nothing(it)));
+    }
+
+    /// Whether one of the rules can have a packet in common with a rule.
+    pub(super) fn meet(&self, hull: &Hull) -> bool {
+        let is_in_v4 = !is_nothing(&hull.v4) && self.v4.iter().any(|it| meet(it, &hull.v4));
+        is_in_v4 || !is_nothing(&hull.v6) && self.v6.iter().any(|it| meet(it, &hull.v6))
+    }
 }
 
 /// The bounds of all rules of a policy, by which the definition is asked about few rules only. They
@@ -46,24 +126,18 @@ impl Extents {
         };
         match (source, destination) {
             (std::net::IpAddr::V4(source), std::net::IpAddr::V4(destination)) => {
-                let extents = self.v4.get_or_init(|| {
-                    let narrow = |it: u128| u32::try_from(it).unwrap_or(u32::MAX);
-                    extents(policy, Family::V4).map(|it| it.map(narrow)).collect()
-                });
+                let specs = || policy.rules.iter().map(|rule| extent_v4(rule.spec));
+                let extents = self.v4.get_or_init(|| specs().collect());
                 candidates(extents, source.to_bits(), destination.to_bits()).find(matches)
             }
             (std::net::IpAddr::V6(source), std::net::IpAddr::V6(destination)) => {
-                let extents = self.v6.get_or_init(|| extents(policy, Family::V6).collect());
+                let specs = || policy.rules.iter().map(|rule| extent_v6(rule.spec));
+                let extents = self.v6.get_or_init(|| specs().collect());
                 candidates(extents, source.to_bits(), destination.to_bits()).find(matches)
             }
             _ => None,
         }
     }
-}
-
-/// The bounds of each rule; bounds that contain nothing for a rule without addresses of the family.
-fn extents(policy: &AnalysedPolicy<'_>, family: Family) -> impl Iterator<Item = Extent<u128>> {
-    policy.rules.iter().map(move |rule| extent(rule.spec, family).unwrap_or([1, 0, 1, 0]))
 }
 
 fn candidates<T: Copy + PartialOrd>(

@@ -311,7 +311,7 @@ impl Frame {
         let protocol = *self.protocols.get(first(2)?)?;
         let point: Point = [source, destination, from, to, protocol];
         let cell = Cell::of_ranges(point.map(|value| vec![(value, value + 1)]));
-        Some(Hole { family: self.family, cell })
+        Some(Hole { family: self.family, cell, is_point: true })
     }
 }
 

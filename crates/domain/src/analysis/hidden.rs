@@ -10,7 +10,7 @@ use super::measure::share;
 use super::packets::PacketSet;
 use super::proof::{minimal, terminating};
 use super::question::Hole;
-use super::reach::witness;
+use super::reach::witnesses;
 use super::report::{Conflict, Cover, Effect, Finding, FindingKind, Obstacle, Severity, Task};
 use super::solver::{Scope, Solver};
 use super::space::{Meaning, Slot};
@@ -92,7 +92,7 @@ pub(super) fn hidden_fault(
         if own == other {
             return Ok((FindingKind::Duplicate, Severity::Warning));
         }
-        if decided_packets(solver, equal, meter)?.is_some() {
+        if contradicted_packets(solver, equal, meter)?.is_some() {
             let effect = Effect::of(own, other);
             return Ok((FindingKind::Contradiction, contradiction_severity(effect)));
         }
@@ -114,19 +114,31 @@ fn unreachable_severity(effect: Option<Effect>, share: f64, small_conflict: f64)
     if is_error { Severity::Error } else { Severity::Warning }
 }
 
-/// Packets of a rule that an earlier rule decides; none if there are no such packets.
-fn decided_packets(
+/// Packets of a rule that an earlier rule with the same packets and another action decides; none if
+/// the earlier one decides none, or if that is the smaller matter: both stop packets, and a third rule
+/// lets some of them through.
+fn contradicted_packets(
     solver: &mut Solver<'_>,
-    earlier: Slot,
+    equal: Slot,
     meter: &mut Meter<'_>,
 ) -> Result<Option<Hole>, Obstacle> {
-    let is_before = |it: Slot| it < earlier;
-    solver.find_hole(Scope::Before, Some(earlier), &is_before, meter, &mut Vec::new())
+    let is_before = |it: Slot| it < equal;
+    let hole = solver.find_hole(Scope::Before, Some(equal), &is_before, meter, &mut Vec::new())?;
+    let context = solver.context;
+    let own = context.action(Some(solver.slot));
+    let effect_of = |rule: Slot| Effect::of(own, context.action(Some(rule)));
+    if hole.is_some() && effect_of(equal).is_none() {
+        let conflict = terminating(solver, meter)?;
+        if conflict.is_some_and(|it| effect_of(it.rule).is_some()) {
+            return Ok(None);
+        }
+    }
+    Ok(hole)
 }
 
 /// The finding about a rule that matches the same packets as an earlier one: a duplicate, or a
 /// contradiction. None if they contradict each other on no packet, because the earlier rule is hidden
-/// itself, or if that is undecided.
+/// itself, if something worse happens to other packets of the rule, or if that is undecided.
 fn repeated(solver: &mut Solver<'_>, equal: Slot, outcome: &mut Outcome) -> Option<Finding> {
     let (context, slot) = (solver.context, solver.slot);
     let (own, other) = (context.action(Some(slot)), context.action(Some(equal)));
@@ -139,7 +151,7 @@ fn repeated(solver: &mut Solver<'_>, equal: Slot, outcome: &mut Outcome) -> Opti
         return Some(finding);
     }
     let mut meter = context.budget.meter(context.limits().steps);
-    let hole = match decided_packets(solver, equal, &mut meter) {
+    let hole = match contradicted_packets(solver, equal, &mut meter) {
         Ok(hole) => hole?,
         Err(obstacle) => {
             outcome.undecided(Task::Conflict, obstacle, slot);
@@ -168,7 +180,7 @@ fn shown(
     outcome: &mut Outcome,
 ) -> Option<Packet> {
     let decides = Some(context.index(decides));
-    let packet = witness(context, hole).filter(|it| context.verifies(decides, Some(slot), it));
+    let packet = witnesses(context, hole).find(|it| context.verifies(decides, Some(slot), it));
     if packet.is_none() {
         outcome.undecided(Task::Witness, Obstacle::Defect, slot);
     }

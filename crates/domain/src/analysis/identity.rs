@@ -1,6 +1,6 @@
 //! The identity of findings: made of kinds and contents of rules, not of their places.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use sha2::{Digest, Sha256};
@@ -52,50 +52,118 @@ impl fmt::Display for FindingId {
 /// rules change or if rules move. An exposed service is no matter of one rule: its id is made of all
 /// rules that expose it, so that another way in is another finding. A proof also has the contents of the rules that prove the finding.
 pub fn identify(findings: &mut [Finding], policy: &AnalysedPolicy<'_>) {
-    findings.sort_by_key(|finding| (finding.severity, finding.rule, finding.kind));
-    let mut fingerprints: HashMap<usize, Fingerprint> = HashMap::new();
-    let mut fingerprint = |index: usize| {
-        *fingerprints.entry(index).or_insert_with(|| {
-            policy.spec(index).map_or(Fingerprint([0; 32]), |spec| Fingerprint::of(spec))
-        })
-    };
+    sort(findings);
+    let mut hashes = Hashes { policy, fingerprints: HashMap::new() };
     // Numbers follow the order of evaluation, not of severity, which time alone can change.
     let mut order: Vec<&mut Finding> = findings.iter_mut().collect();
     order.sort_by_key(|finding| finding.rule);
     let mut counts: HashMap<FindingId, u64> = HashMap::new();
     for finding in order {
+        let hash = hashes.of_equals(finding);
+        let count = counts.entry(FindingId::of(hash.clone())).or_default();
+        hashes.set(finding, &hash, *count);
+        *count += 1;
+    }
+}
+
+/// Like [`identify`], if all findings without an id are new, and the others were identified before. Much
+/// faster if few are new.
+pub(super) fn identify_new(findings: &mut [Finding], policy: &AnalysedPolicy<'_>) {
+    sort(findings);
+    if !identified_new(findings, policy) {
+        identify(findings, policy);
+    }
+}
+
+/// Returns false if a finding that was identified before may need another number.
+fn identified_new(findings: &mut [Finding], policy: &AnalysedPolicy<'_>) -> bool {
+    let mut hashes = Hashes { policy, fingerprints: HashMap::new() };
+    let is_known = |it: &Finding| it.id != FindingId::UNSET;
+    let known: HashSet<FindingId> =
+        findings.iter().filter(|it| is_known(it)).map(|it| it.id).collect();
+    for finding in findings.iter().filter(|it| is_known(it)) {
+        // The one before it may be gone.
+        if let Some(before) = finding.number.checked_sub(1) {
+            let hash = hashes.of_equals(finding);
+            if !known.contains(&numbered(&hash, before)) {
+                return false;
+            }
+        }
+    }
+    let mut order: Vec<&mut Finding> = findings.iter_mut().filter(|it| !is_known(it)).collect();
+    order.sort_by_key(|finding| finding.rule);
+    let mut counts: HashMap<FindingId, u64> = HashMap::new();
+    for finding in order {
+        let hash = hashes.of_equals(finding);
+        let count = counts.entry(FindingId::of(hash.clone())).or_default();
+        if known.contains(&numbered(&hash, 0)) {
+            return false;
+        }
+        hashes.set(finding, &hash, *count);
+        *count += 1;
+    }
+    true
+}
+
+fn sort(findings: &mut [Finding]) {
+    findings.sort_by_key(|finding| (finding.severity, finding.rule, finding.kind));
+}
+
+/// The id of a finding with a number.
+fn numbered(hash: &Sha256, number: u64) -> FindingId {
+    let mut hash = hash.clone();
+    hash.update(number.to_be_bytes());
+    FindingId::of(hash)
+}
+
+/// Hashes findings.
+struct Hashes<'a> {
+    policy: &'a AnalysedPolicy<'a>,
+    fingerprints: HashMap<usize, Fingerprint>,
+}
+
+impl Hashes<'_> {
+    fn fingerprint(&mut self, index: usize) -> Fingerprint {
+        *self.fingerprints.entry(index).or_insert_with(|| {
+            self.policy.spec(index).map_or(Fingerprint([0; 32]), |spec| Fingerprint::of(spec))
+        })
+    }
+
+    /// The fingerprints of the rules of a proof. Their order depends on places, their meaning does not.
+    fn of_proof(&mut self, finding: &Finding) -> Vec<[u8; 32]> {
+        let mut rules: Vec<[u8; 32]> =
+            finding.because.iter().map(|cover| self.fingerprint(cover.rule).0).collect();
+        rules.sort_unstable();
+        rules
+    }
+
+    /// What a finding has in common with those of its kind about equal rules.
+    fn of_equals(&mut self, finding: &Finding) -> Sha256 {
         let mut hash = Sha256::new();
         hash.update([VERSION]);
         hash.update(finding.kind.as_str());
         hash.update([0]);
         if matches!(finding.evidence, Evidence::Service { .. }) {
-            let mut rules: Vec<[u8; 32]> =
-                finding.because.iter().map(|cover| fingerprint(cover.rule).0).collect();
-            rules.sort_unstable();
-            rules.iter().for_each(|rule| hash.update(rule));
+            self.of_proof(finding).iter().for_each(|rule| hash.update(rule));
         } else {
-            hash.update(fingerprint(finding.rule).0);
+            hash.update(self.fingerprint(finding.rule).0);
         }
         distinguish(&mut hash, &finding.evidence);
-        let shared = FindingId::of(hash.clone());
-        let count = counts.entry(shared).or_default();
-        hash.update(count.to_be_bytes());
-        *count += 1;
-        finding.id = FindingId::of(hash);
+        hash
+    }
 
+    fn set(&mut self, finding: &mut Finding, hash: &Sha256, number: u64) {
+        finding.number = number;
+        finding.id = numbered(hash, number);
         let mut hash = Sha256::new();
         hash.update([VERSION]);
         hash.update(finding.id.0);
-        let mut because: Vec<[u8; 32]> =
-            finding.because.iter().map(|cover| fingerprint(cover.rule).0).collect();
-        // The order of the proof depends on places, its meaning does not.
-        because.sort_unstable();
-        for rule in because {
+        for rule in self.of_proof(finding) {
             hash.update(rule);
         }
         if let Some(conflict) = finding.conflicts_with {
             hash.update([1]);
-            hash.update(fingerprint(conflict.rule).0);
+            hash.update(self.fingerprint(conflict.rule).0);
         }
         finding.proof = FindingId::of(hash);
     }

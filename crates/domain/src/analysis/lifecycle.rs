@@ -1,16 +1,17 @@
 //! Findings that need no search: about times, references, and parts without effect.
 
 use super::findings::Outcome;
-use super::report::{Evidence, Finding, FindingKind, Severity};
+use super::report::{Evidence, Finding, FindingKind, RuleIndex, Severity};
 use super::request::{AnalysedPolicy, AnalysedRule, AnalysisOptions};
 use super::space::takes_part;
 use crate::rule::{RuleState, WarningCode};
 use crate::time::Instant;
 
-/// Adds the findings about each rule by itself.
+/// Adds the findings about each rule by itself; those about parts without effect for new rules only.
 pub(super) fn lifecycle(
     policy: &AnalysedPolicy<'_>,
     options: &AnalysisOptions,
+    is_new: &dyn Fn(RuleIndex) -> bool,
     outcome: &mut Outcome,
 ) {
     for (index, rule) in policy.rules.iter().enumerate() {
@@ -30,6 +31,9 @@ pub(super) fn lifecycle(
         if !rule.has_reference {
             let finding = Finding::new(FindingKind::NoReference, Severity::Info, index);
             outcome.findings.push(finding);
+        }
+        if !is_new(index) {
+            continue;
         }
         let warnings = rule.spec.warnings(options.at).into_iter();
         // An expired rule is a finding of its own.

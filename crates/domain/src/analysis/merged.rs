@@ -4,9 +4,7 @@ use super::intern::{FxHashMap, FxHasher};
 use super::report::RuleIndex;
 use super::request::AnalysedRule;
 use super::walk::OnSides;
-use crate::net::Family;
 use crate::rule::{Action, Criteria, Endpoint, RuleSpec, Schedule};
-use crate::worlds::addresses;
 use std::hash::{Hash, Hasher};
 
 /// A rule of the merged list.
@@ -54,6 +52,22 @@ fn hash(spec: &RuleSpec) -> u64 {
     let mut hasher = FxHasher::default();
     key(spec).hash(&mut hasher);
     hasher.finish()
+}
+
+/// For each rule of a list, the rule of another one that is the same, if there is one.
+pub(super) fn same_rules(
+    before: &[AnalysedRule<'_>],
+    after: &[AnalysedRule<'_>],
+) -> Vec<Option<RuleIndex>> {
+    let mut same = vec![None; before.len()];
+    for rule in merge(before, after) {
+        let (Some(left), Some(right)) = (rule.left, rule.right) else { continue };
+        let logs = |rules: &[AnalysedRule<'_>], at: RuleIndex| rules.get(at).map(|it| it.spec.log);
+        if let Some(own) = same.get_mut(left).filter(|_| logs(before, left) == logs(after, right)) {
+            *own = Some(right);
+        }
+    }
+    same
 }
 
 /// Merges two lists. As many rules as possible are on both sides, and the order of each list is kept.
@@ -122,7 +136,7 @@ fn matched(
 }
 
 /// The longest run of pairs that increases in the second number too.
-fn longest_increasing(pairs: &[(RuleIndex, RuleIndex)]) -> Vec<(RuleIndex, RuleIndex)> {
+pub(super) fn longest_increasing(pairs: &[(RuleIndex, RuleIndex)]) -> Vec<(RuleIndex, RuleIndex)> {
     // For each length, the pair with the smallest second number that ends a run of it.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(pairs.len());
@@ -143,35 +157,4 @@ fn longest_increasing(pairs: &[(RuleIndex, RuleIndex)]) -> Vec<(RuleIndex, RuleI
     }
     run.reverse();
     run
-}
-
-/// The bounds of a rule in addresses: for each family, from the first to the last source, and from
-/// the first to the last destination.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Extent([Option<[(u128, u128); 2]>; 2]);
-
-impl Extent {
-    pub(super) fn of(spec: &RuleSpec) -> Self {
-        let hull = |entries: &[Endpoint], family: Family| {
-            entries
-                .iter()
-                .flat_map(|entry| addresses(family, entry))
-                .reduce(|all, range| (all.0.min(range.0), all.1.max(range.1)))
-        };
-        Self(
-            Family::ALL.map(|family| {
-                Some([hull(&spec.sources, family)?, hull(&spec.destinations, family)?])
-            }),
-        )
-    }
-
-    /// Whether two rules can have a packet in common.
-    pub(super) fn meets(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).any(|(own, its)| match (own, its) {
-            (Some(own), Some(its)) => {
-                own.iter().zip(its).all(|(own, its)| own.0 <= its.1 && its.0 <= own.1)
-            }
-            (None, _) | (_, None) => false,
-        })
-    }
 }

@@ -8,12 +8,14 @@
 //! disagree, [`search`] finds packets with a given outcome or proves that there are none, and
 //! [`partition`] divides a set of packets by verdict.
 
+mod again;
 mod analyse;
 mod answers;
 mod bounds;
 mod breadth;
 mod budget;
 mod cell;
+mod changes;
 mod collect;
 mod compare;
 mod context;
@@ -24,6 +26,7 @@ mod extents;
 mod findings;
 mod fix;
 mod frame;
+mod grounds;
 mod hidden;
 mod identity;
 mod instants;
@@ -55,9 +58,11 @@ mod validity;
 mod walk;
 mod witness;
 
+pub use again::Former;
 pub use answers::{
     Comparison, Difference, FoundPackets, Partition, PartitionPart, SearchAnswer, VerdictChange,
 };
+pub use grounds::Grounds;
 pub use identity::{FindingId, identify};
 pub use packets::{ByteRange, PacketSet};
 pub use report::{
@@ -83,7 +88,40 @@ pub fn analyse(
     options: &AnalysisOptions,
     limits: &AnalysisLimits<'_>,
 ) -> Analysis {
-    analyse::analyse(policy, options, limits)
+    analyse::analyse_with_grounds(policy, options, limits).0
+}
+
+/// Like [`analyse`]. Also returns what the findings rest on, for [`analyse_again`].
+#[must_use]
+pub fn analyse_with_grounds(
+    policy: &AnalysedPolicy<'_>,
+    options: &AnalysisOptions,
+    limits: &AnalysisLimits<'_>,
+) -> (Analysis, Grounds) {
+    analyse::analyse_with_grounds(policy, options, limits)
+}
+
+/// Finds the faults of a later state of a policy, from those of a former one: the findings that
+/// [`analyse`] finds. Only rules to which a change can matter are searched again. If the former analysis is of
+/// no use, because it is incomplete or was asked something else, all rules are searched.
+#[must_use]
+pub fn analyse_again(
+    former: &Former<'_>,
+    policy: &AnalysedPolicy<'_>,
+    options: &AnalysisOptions,
+    limits: &AnalysisLimits<'_>,
+) -> (Analysis, Grounds) {
+    again::analyse_again(former, policy, options, limits)
+}
+
+/// For each rule of a policy, the index of the same rule in a later state of it: with the same content
+/// except for its texts.
+#[must_use]
+pub fn same_rules(
+    before: &AnalysedPolicy<'_>,
+    after: &AnalysedPolicy<'_>,
+) -> Vec<Option<RuleIndex>> {
+    merged::same_rules(before.rules, after.rules)
 }
 
 /// Finds the packets on which two policies disagree. The differences are disjoint. There are none

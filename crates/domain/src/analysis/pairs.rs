@@ -10,7 +10,7 @@ use super::measure::share;
 use super::near::TouchedBuffer;
 use super::question::Hole;
 use super::ranges::{Range, intersection};
-use super::reach::witness;
+use super::reach::witnesses;
 use super::report::{Cover, Evidence, Finding, FindingKind, Obstacle, Severity, Task};
 use super::space::{Life, Slot, Space};
 use super::spell::packet_sets;
@@ -151,7 +151,7 @@ fn finding(
     count: u64,
 ) -> Option<Finding> {
     let hole = common(context, slot, first)?;
-    let packet = witness(context, &hole)?;
+    let packet = witnesses(context, &hole).next()?;
     let matches = |slot| context.spec(slot).is_some_and(|spec| naive::matches(spec, &packet));
     (matches(slot) && matches(first)).then(|| Finding {
         because: vec![Cover {
@@ -182,7 +182,7 @@ fn common(context: &Context<'_>, slot: Slot, other: Slot) -> Option<Hole> {
                 };
                 let cell = Cell::of_ranges([source, destination, from, to, protocols]);
                 if !cell.is_empty() {
-                    return Some(Hole { family, cell });
+                    return Some(Hole { family, cell, is_point: false });
                 }
             }
         }

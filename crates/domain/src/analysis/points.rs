@@ -13,17 +13,44 @@ use crate::net::Family;
 /// How many packets of a rule are tried.
 const TRIES: u32 = 8;
 
+/// A packet that a rule decides.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Decides {
+    pub(super) family: Family,
+    pub(super) point: Point,
+    /// The rule that would decide it without the rule; none: the default.
+    pub(super) next: Option<Slot>,
+}
+
 /// What a few packets of a rule have shown.
 #[derive(Debug, Default)]
 pub(super) struct Sampled {
-    /// Whether the rule decides a packet.
-    pub(super) is_reached: bool,
-    /// Whether a packet would have another action without the rule.
-    pub(super) is_needed: bool,
-    /// Whether a packet would meet the default without the rule.
-    pub(super) meets_default: bool,
+    /// A packet that the rule decides.
+    pub(super) reached: Option<Decides>,
+    /// A packet that would have another action without the rule.
+    pub(super) needed: Option<Decides>,
+    /// A packet that would meet the default without the rule.
+    pub(super) open: Option<Decides>,
     /// An earlier rule that contains the rule.
     pub(super) hidden_by: Option<Slot>,
+    /// Whether all later rules that meet a redundant rule have its action: up to one that contains it, or
+    /// as the default has.
+    pub(super) settled: Option<Option<Slot>>,
+}
+
+impl Sampled {
+    /// Adds a packet of a rule that no earlier rule has.
+    pub(super) fn add(&mut self, context: &Context<'_>, slot: Slot, family: Family, point: Point) {
+        let next = context.match_after(slot, family, &point);
+        let decides = Decides { family, point, next };
+        self.reached.get_or_insert(decides);
+        if next.is_none() {
+            self.open.get_or_insert(decides);
+        }
+        if context.action(next) != context.action(Some(slot)) {
+            self.needed.get_or_insert(decides);
+        }
+    }
 }
 
 /// Tries packets of a rule: its first corner, its last one, then random ones.
@@ -34,7 +61,6 @@ pub(super) fn sample(context: &Context<'_>, slot: Slot) -> Sampled {
         .into_iter()
         .flat_map(|family| space.parts(slot, family).iter().map(move |part| (family, part)))
         .collect();
-    let Some(own) = space.action(slot) else { return sampled };
     let mut random = Random::new(u64::from(slot));
     let mut seen: Vec<Slot> = Vec::new();
     for (number, (family, part)) in (0..TRIES).zip(parts.iter().cycle()) {
@@ -49,11 +75,8 @@ pub(super) fn sample(context: &Context<'_>, slot: Slot) -> Sampled {
             }
             continue;
         }
-        sampled.is_reached = true;
-        let next = context.match_after(slot, *family, &point);
-        sampled.meets_default |= next.is_none();
-        if context.action(next) != own {
-            sampled.is_needed = true;
+        sampled.add(context, slot, *family, point);
+        if sampled.needed.is_some() {
             return sampled;
         }
     }

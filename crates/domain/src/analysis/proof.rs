@@ -247,7 +247,7 @@ fn common_packet(solver: &Solver<'_>, rule: Slot) -> Option<Hole> {
                 };
                 if let Some(point) = [usual, corner].into_iter().find(decides) {
                     let cell = super::cell::Cell::of_ranges(point.map(|it| vec![(it, it + 1)]));
-                    return Some(Hole { family, cell });
+                    return Some(Hole { family, cell, is_point: true });
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::bounds::Bounds;
 use super::budget::Meter;
-use super::cell::{Cell, Product};
+use super::cell::{Cell, Product, Scale};
 use super::cover::find_hole;
 use super::near::TouchedBuffer;
 use super::report::Obstacle;
@@ -19,6 +19,9 @@ pub(super) const MAX_CELLS: usize = 1 << 10;
 pub(super) struct Hole {
     pub(super) family: Family,
     pub(super) cell: Cell,
+    /// Whether only the first packet of the cell was looked at. The others are alike to all rules, but
+    /// which ones these are depends on rules that do not matter.
+    pub(super) is_point: bool,
 }
 
 /// The parts that meet a part of a rule, by number.
@@ -111,21 +114,26 @@ impl Neighbors {
                 let mut container = None;
                 let mut obstacle = None;
                 let touched = family_space.near.touched(part, &space.sides, &mut buffer);
-                meter.steps += family_space.parts.len() as u64 / 64;
+                meter.pass(family_space.parts.len() as u64 / 64);
                 family_space.near.each(&part.bounds, touched, numbers.clone(), |number| {
                     obstacle = meter.check().err();
                     let other = family_space.parts.get(number as usize);
                     let Some(other) = other.filter(|it| is_there(it.rule)) else {
                         return obstacle.is_none();
                     };
-                    if space.meet(part, other, &mut meter.steps) {
-                        others.push(number);
-                        let ends_list = side == Side::Later
-                            && ends(other.rule)
-                            && space.contains_part(other.rule, part, family, &mut meter.steps);
-                        if ends_list {
-                            container = Some(other.rule);
-                        }
+                    let mut steps = 0;
+                    let meets = space.meet(part, other, &mut steps);
+                    if !meets {
+                        meter.pass(steps);
+                        return obstacle.is_none();
+                    }
+                    meter.steps += steps;
+                    others.push(number);
+                    let ends_list = side == Side::Later
+                        && ends(other.rule)
+                        && space.contains_part(other.rule, part, family, &mut meter.steps);
+                    if ends_list {
+                        container = Some(other.rule);
                     }
                     obstacle.is_none() && container.is_none()
                 });
@@ -175,10 +183,11 @@ pub(super) fn products<'a>(
 ) -> Result<Vec<Product>, Obstacle> {
     let mut products = Vec::new();
     for part in parts {
-        meter.steps += 1;
         if !part.bounds.meets(bounds) {
+            meter.pass(1);
             continue;
         }
+        meter.steps += 1;
         meter.steps += Product::count(space, part) as u64 / 2;
         meter.check()?;
         products.extend(Product::of_part(space, part, bounds).take(MAX_PRODUCTS + 1));
@@ -223,9 +232,15 @@ impl Question<'_> {
                 let others = others.filter(|other| (self.takes)(other.rule));
                 let products = products(self.space, others, &cell.bounds(), meter)?;
                 let mut proof = Vec::new();
-                let hole = find_hole(&self.space.sets, cell, &products, meter, &mut proof)?;
+                let hole = find_hole(
+                    Scale::of(self.space, self.space.family(family)),
+                    cell,
+                    &products,
+                    meter,
+                    &mut proof,
+                )?;
                 if let Some(cell) = hole {
-                    return Ok(Some(Hole { family, cell }));
+                    return Ok(Some(Hole { family, cell, is_point: false }));
                 }
                 let rules = proof.iter().filter_map(|number| products.get(*number as usize));
                 used.extend(rules.map(|product| product.rule));

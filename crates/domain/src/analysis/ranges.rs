@@ -2,6 +2,10 @@
 //!
 //! Ranges are half-open, so that sizes and neighbors need no arithmetic at the ends.
 
+use std::cell::OnceCell;
+
+use super::ranks::Ranks;
+
 /// The first value, and the first after the last.
 pub(super) type Range = (u32, u32);
 
@@ -103,6 +107,8 @@ pub(super) struct Summed {
     ranges: Vec<Range>,
     /// The size of all ranges before each range, and of all.
     sums: Vec<u64>,
+    /// The same in addresses, once it is asked for.
+    addresses: OnceCell<Vec<f64>>,
 }
 
 impl Summed {
@@ -114,7 +120,7 @@ impl Summed {
             sum += u64::from(range.1 - range.0);
             sums.push(sum);
         }
-        Self { ranges, sums }
+        Self { ranges, sums, addresses: OnceCell::new() }
     }
 
     pub(super) fn ranges(&self) -> &[Range] {
@@ -160,6 +166,46 @@ impl Summed {
             count -= u64::from(last.1.saturating_sub(range.1));
         }
         count
+    }
+
+    /// The share of its addresses that are in another set.
+    pub(super) fn share_of_addresses(
+        &self,
+        other: &[Range],
+        ranks: &Ranks,
+        steps: &mut u64,
+    ) -> f64 {
+        if let ([own], [its]) = (&*self.ranges, other) {
+            return ranks.count((own.0.max(its.0), own.1.min(its.1))) / ranks.count(*own);
+        }
+        let sums = self.addresses.get_or_init(|| {
+            let mut sum = 0.0;
+            let sums = self.ranges.iter().map(|range| {
+                sum += ranks.count(*range);
+                sum
+            });
+            std::iter::once(0.0).chain(sums).collect()
+        });
+        let mut count = 0.0;
+        let mut from = 0;
+        for range in other {
+            *steps += 1;
+            let rest = self.ranges.get(from..).unwrap_or_default();
+            from += rest.partition_point(|it| it.1 <= range.0);
+            let rest = self.ranges.get(from..).unwrap_or_default();
+            let Some(first) = rest.first() else { break };
+            let len = rest.partition_point(|it| it.0 < range.1);
+            let Some(last) = len.checked_sub(1).and_then(|last| rest.get(last)) else { continue };
+            let sum = |at: usize| sums.get(at).copied().unwrap_or(0.0);
+            count += sum(from + len) - sum(from);
+            if range.0 > first.0 {
+                count -= ranks.count((first.0, range.0));
+            }
+            if last.1 > range.1 {
+                count -= ranks.count((range.1, last.1));
+            }
+        }
+        count / sums.last().copied().unwrap_or(1.0)
     }
 
     /// [`Self::count_in`] for a set with many more ranges.

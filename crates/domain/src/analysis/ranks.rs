@@ -77,6 +77,14 @@ impl Ranks {
         set.iter().map(size).sum()
     }
 
+    /// About how many addresses a range of ranks has. Fast, for what only chooses.
+    #[expect(clippy::cast_precision_loss, reason = "it only chooses where to cut")]
+    pub(super) fn count(&self, range: Range) -> f64 {
+        let end = self.firsts.get(range.1 as usize).copied();
+        let first = self.first(range.0);
+        end.map_or_else(|| (last_of(self.family) - first) as f64 + 1.0, |end| (end - first) as f64)
+    }
+
     /// How many addresses the family has.
     pub(super) fn all(&self) -> f64 {
         match self.family {

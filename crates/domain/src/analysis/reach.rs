@@ -6,7 +6,7 @@ use super::cell::Cell;
 use super::context::Context;
 use super::intern::as_u32;
 use super::near::TouchedBuffer;
-use super::points::{Sampled, sample};
+use super::points::{Decides, Sampled, sample};
 use super::question::Hole;
 use super::report::Obstacle;
 use super::solver::{Scope, Solver};
@@ -50,7 +50,7 @@ pub(super) fn reach(
     if let Some(hidden_by) = sampled.hidden_by {
         return Ok(Reach::Hidden(vec![hidden_by]));
     }
-    if sampled.is_reached {
+    if sampled.reached.is_some() {
         return Ok(Reach::Reached);
     }
     let space = &context.space;
@@ -64,9 +64,7 @@ pub(super) fn reach(
         return Ok(Reach::Hidden(used));
     };
     if let Some(point) = first_point(&hole.cell) {
-        let next = context.match_after(slot, hole.family, &point);
-        sampled.meets_default |= next.is_none();
-        sampled.is_needed |= context.action(next) != context.action(Some(slot));
+        sampled.add(context, slot, hole.family, point);
     }
     Ok(Reach::Reached)
 }
@@ -76,39 +74,54 @@ pub(super) fn first_point(cell: &Cell) -> Option<Point> {
     (!cell.is_empty()).then(|| cell.bounds().first)
 }
 
-/// Decides whether a rule that is reached changes a verdict.
+/// Decides whether a rule that is reached changes a verdict. Completes what the sample has shown.
 ///
 /// # Errors
 /// Returns an [`Obstacle`] if the budget is used up.
 pub(super) fn effectiveness(
     solver: &mut Solver<'_>,
-    sampled: &Sampled,
+    sampled: &mut Sampled,
     meter: &mut Meter<'_>,
 ) -> Result<Effectiveness, Obstacle> {
-    if sampled.is_needed || has_other_corner(solver.context, solver.slot, meter)? {
+    if sampled.needed.is_some() {
         return Ok(Effectiveness::Needed);
     }
     let (context, slot) = (solver.context, solver.slot);
-    let own = context.action(Some(slot));
-    let default = context.policy.default_action;
-    if solver.find_difference(meter)?.is_some() {
+    if let Some(decides) = other_corner(context, slot, meter)? {
+        sampled.needed = Some(decides);
         return Ok(Effectiveness::Needed);
     }
-    let is_open = solver.later(meter)?.0.iter().any(|it| it.container.is_none());
+    let own = context.action(Some(slot));
+    let default = context.policy.default_action;
+    if let Some(hole) = solver.find_difference(meter)? {
+        if let Some(point) = first_point(&hole.cell) {
+            sampled.add(context, slot, hole.family, point);
+        }
+        return Ok(Effectiveness::Needed);
+    }
+    let later = solver.later(meter)?;
+    let is_open = later.0.iter().any(|it| it.container.is_none());
+    let container = match &later.0[..] {
+        [only] => only.container,
+        _ => None,
+    };
+    let is_settled = (is_open || container.is_some())
+        && later.rules(&context.space).iter().all(|it| context.action(Some(*it)) == own);
     let mut meets_default = || {
         solver.find_hole(Scope::All, None, &|_| true, meter, &mut Vec::new()).map(|it| it.is_some())
     };
-    let needs_default = default == own && is_open && (sampled.meets_default || meets_default()?);
+    let needs_default = default == own && is_open && (sampled.open.is_some() || meets_default()?);
+    sampled.settled = is_settled.then_some(container);
     Ok(Effectiveness::Redundant { needs_default })
 }
 
-/// Whether a packet at a corner of what the rule and one of the next rules of another action contain
+/// A packet at a corner of what the rule and one of the next rules of another action contain, if one
 /// shows that the rule is needed.
-fn has_other_corner(
+fn other_corner(
     context: &Context<'_>,
     slot: Slot,
     meter: &mut Meter<'_>,
-) -> Result<bool, Obstacle> {
+) -> Result<Option<Decides>, Obstacle> {
     let own = context.action(Some(slot));
     let mut buffer = TouchedBuffer::default();
     let mut tried = 0;
@@ -117,7 +130,7 @@ fn has_other_corner(
         let later = context.space.part_numbers(slot, family).end..as_u32(space.parts.len());
         for part in context.space.parts(slot, family) {
             let touched = space.near.touched(part, &context.space.sides, &mut buffer);
-            let mut is_needed = false;
+            let mut needed = None;
             let mut obstacle = None;
             space.near.each(&part.bounds, touched, later.clone(), |number| {
                 obstacle = meter.check().err();
@@ -127,23 +140,23 @@ fn has_other_corner(
                     return obstacle.is_none();
                 };
                 if context.action(Some(other.rule)) != own && other.bounds.meets(&part.bounds) {
-                    is_needed =
-                        corners(part, other).any(|it| is_other(context, family, part, slot, &it));
+                    needed = corners(part, other)
+                        .find_map(|it| other_verdict(context, family, part, slot, it));
                     tried += 1;
                 }
                 // Rules after one that contains the part do not matter.
                 let is_last = other.is_whole && other.bounds.contains(&part.bounds);
-                !(is_last || is_needed || tried == TRIED_RULES || obstacle.is_some())
+                !(is_last || needed.is_some() || tried == TRIED_RULES || obstacle.is_some())
             });
             if let Some(obstacle) = obstacle {
                 return Err(obstacle);
             }
-            if is_needed || tried == TRIED_RULES {
-                return Ok(is_needed);
+            if needed.is_some() || tried == TRIED_RULES {
+                return Ok(needed);
             }
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Some corners of the bounds that two parts have in common.
@@ -163,11 +176,23 @@ fn corners(a: &Part, b: &Part) -> impl Iterator<Item = Point> {
     })
 }
 
-/// Whether the rule decides a packet, and a later rule or the default would decide it otherwise.
-fn is_other(context: &Context<'_>, family: Family, part: &Part, slot: Slot, point: &Point) -> bool {
-    context.space.has(part, point)
-        && context.match_before(slot, family, point).is_none()
-        && context.action(context.match_after(slot, family, point)) != context.action(Some(slot))
+/// A packet of a part, if the rule decides it, and a later rule or the default would decide it
+/// otherwise.
+fn other_verdict(
+    context: &Context<'_>,
+    family: Family,
+    part: &Part,
+    slot: Slot,
+    point: Point,
+) -> Option<Decides> {
+    let decides =
+        context.space.has(part, &point) && context.match_before(slot, family, &point).is_none();
+    if !decides {
+        return None;
+    }
+    let next = context.match_after(slot, family, &point);
+    let is_other = context.action(next) != context.action(Some(slot));
+    is_other.then_some(Decides { family, point, next })
 }
 
 /// The result for a rule before proofs are made.
@@ -177,14 +202,15 @@ pub(super) struct Decided {
     pub(super) reach: Result<Reach, Obstacle>,
     /// None if the rule is not reached, or if that is undecided.
     pub(super) effectiveness: Option<Result<Effectiveness, Obstacle>>,
+    pub(super) sampled: Sampled,
 }
 
 /// Decides reach and redundancy of a rule.
 pub(super) fn decide(context: &Context<'_>, slot: Slot, seeks_redundant: bool) -> Decided {
     let mut sampled = sample(context, slot);
-    if sampled.is_needed {
+    if sampled.needed.is_some() {
         let effectiveness = Some(Ok(Effectiveness::Needed));
-        return Decided { slot, reach: Ok(Reach::Reached), effectiveness };
+        return Decided { slot, reach: Ok(Reach::Reached), effectiveness, sampled };
     }
     let mut meter = context.budget.meter(context.limits().steps);
     let is_there = |slot: Slot| context.is_active(slot);
@@ -192,12 +218,23 @@ pub(super) fn decide(context: &Context<'_>, slot: Slot, seeks_redundant: bool) -
     let reach = meter.check().and_then(|()| reach(&mut solver, &mut sampled, &mut meter));
     let effectiveness = (seeks_redundant && matches!(reach, Ok(Reach::Reached))).then(|| {
         let mut meter = context.budget.meter(context.limits().steps);
-        effectiveness(&mut solver, &sampled, &mut meter)
+        effectiveness(&mut solver, &mut sampled, &mut meter)
     });
-    Decided { slot, reach, effectiveness }
+    Decided { slot, reach, effectiveness, sampled }
 }
 
-/// A hole as a packet that can be shown.
-pub(super) fn witness(context: &Context<'_>, hole: &Hole) -> Option<crate::packet::Packet> {
-    super::witness::packet(&context.space, hole.family, &hole.cell, context.at)
+/// Packets of a hole that can be shown, the nicest first. Some may not be in it.
+pub(super) fn witnesses(
+    context: &Context<'_>,
+    hole: &Hole,
+) -> impl Iterator<Item = crate::packet::Packet> {
+    let (space, family, at) = (&context.space, hole.family, context.at);
+    let point = first_point(&hole.cell).filter(|_| hole.is_point);
+    // The first address of a block is often no host.
+    let of_point = [1, 0].map(|offset| {
+        point.and_then(|point| super::witness::at_point(space, family, &point, offset, at))
+    });
+    let of_cell =
+        (!hole.is_point).then(|| super::witness::packet(space, family, &hole.cell, at)).flatten();
+    of_point.into_iter().flatten().chain(of_cell)
 }

@@ -7,7 +7,7 @@ use super::measure::share;
 use super::proof::minimal;
 use super::question::{Hole, Neighbors, Side};
 use super::reach::first_point;
-use super::report::{Cover, Finding, FindingKind, Fix, Obstacle, Severity, Task};
+use super::report::{Cover, Finding, FindingKind, Fix, Obstacle, RuleIndex, Severity, Task};
 use super::solver::{Scope, Solver};
 use super::space::Slot;
 use super::until::{Fault, Seeks, change_ahead, instants_ahead};
@@ -144,18 +144,9 @@ pub(super) fn together(context: &Context<'_>, outcome: &mut Outcome) {
     redundant.sort_by_key(|finding| finding.rule);
     for finding in redundant {
         let Some(slot) = context.slot(finding.rule) else { continue };
-        let until = finding.until;
-        match needed(context, slot, until, &gone) {
+        match without_gone(context, slot, finding.until, &|it| is_set(&gone, it)) {
             Ok(None) => set(&mut gone, slot),
-            Ok(Some((then, hole))) => {
-                let point = first_point(&hole.cell);
-                let holds = |it: &Slot| {
-                    let parts = then.space.parts(*it, hole.family);
-                    point.is_some_and(|at| parts.iter().any(|part| then.space.has(part, &at)))
-                };
-                let rules = then.active().filter(|it| is_set(&gone, *it));
-                finding.together = rules.filter(holds).map(|it| context.index(it)).collect();
-            }
+            Ok(Some(together)) => finding.together = together,
             Err(obstacle) => undecided.push((obstacle, slot)),
         }
     }
@@ -164,16 +155,35 @@ pub(super) fn together(context: &Context<'_>, outcome: &mut Outcome) {
     }
 }
 
+/// The rules that are gone and for which a redundant rule must stay; none if it may go as well.
+///
+/// # Errors
+/// Returns an [`Obstacle`] if the budget is used up.
+pub(super) fn without_gone(
+    context: &Context<'_>,
+    slot: Slot,
+    until: Option<Instant>,
+    is_gone: &dyn Fn(Slot) -> bool,
+) -> Result<Option<Vec<RuleIndex>>, Obstacle> {
+    let Some((then, hole)) = needed(context, slot, until, is_gone)? else { return Ok(None) };
+    let point = first_point(&hole.cell);
+    let holds = |it: &Slot| {
+        let parts = then.space.parts(*it, hole.family);
+        point.is_some_and(|at| parts.iter().any(|part| then.space.has(part, &at)))
+    };
+    let rules = then.active().filter(|it| is_gone(*it));
+    Ok(Some(rules.filter(holds).map(|it| context.index(it)).collect()))
+}
+
 /// Whether a rule that is gone can meet a rule.
 fn meets_any(
     context: &Context<'_>,
     slot: Slot,
-    gone: &[bool],
+    is_gone: &dyn Fn(Slot) -> bool,
     meter: &mut Meter<'_>,
 ) -> Result<bool, Obstacle> {
-    let is_gone = |it: Slot| is_set(gone, it);
     for side in [Side::Earlier, Side::Later] {
-        if Neighbors::of(&context.space, slot, side, &is_gone, meter)?.len() > 0 {
+        if Neighbors::of(&context.space, slot, side, is_gone, meter)?.len() > 0 {
             return Ok(true);
         }
     }
@@ -186,18 +196,18 @@ fn needed<'a>(
     context: &Context<'a>,
     slot: Slot,
     until: Option<Instant>,
-    gone: &[bool],
+    is_gone: &dyn Fn(Slot) -> bool,
 ) -> Result<Option<(Context<'a>, Hole)>, Obstacle> {
     let mut meter = context.budget.meter(context.limits().steps);
-    if !meets_any(context, slot, gone, &mut meter)? {
+    if !meets_any(context, slot, is_gone, &mut meter)? {
         // All is as it was when the rule was found to be redundant.
         return Ok(None);
     }
-    let ahead = instants_ahead(context, slot, &mut meter)?;
+    let ahead = instants_ahead(context, slot, is_gone, &mut meter)?;
     let ahead = ahead.into_iter().filter(|at| until.is_none_or(|until| *at < until));
     for at in std::iter::once(context.at).chain(ahead) {
         let then = context.later(at);
-        let is_there = |it: Slot| !is_set(gone, it) && then.is_active(it);
+        let is_there = |it: Slot| !is_gone(it) && then.is_active(it);
         if let Some(hole) = Solver::new(&then, slot, &is_there).find_difference(&mut meter)? {
             return Ok(Some((then, hole)));
         }

@@ -288,6 +288,8 @@ pub struct Finding {
     /// A hash of what it rests on: the rule and the rules of the proof, by content. A finding that
     /// was accepted comes back if this changes. [`super::identify`] sets it.
     pub proof: FindingId,
+    /// Its number among findings of the same kind about equal rules. [`super::identify`] sets it.
+    pub number: u64,
     /// Its kind.
     pub kind: FindingKind,
     /// How serious it is.
@@ -310,7 +312,8 @@ pub struct Finding {
     pub is_packets_complete: bool,
     /// The first instant at which a start or expiry of another rule changes the kind or severity of
     /// the finding, or ends it; none if there is no such instant before the rule itself expires. If
-    /// the fault resolves itself then, the severity is [`Severity::Info`].
+    /// the fault resolves itself then, the severity is [`Severity::Info`]. An exposed service is no
+    /// matter of one rule: there, this is the first instant at which other rules expose it.
     pub until: Option<Instant>,
     /// Other redundant rules that may not be deleted together with this one.
     pub together: Vec<RuleIndex>,
@@ -329,6 +332,7 @@ impl Finding {
         Self {
             id: FindingId::UNSET,
             proof: FindingId::UNSET,
+            number: 0,
             kind,
             severity,
             rule,

@@ -201,7 +201,11 @@ fn grouped(sets: &mut Interned<Range>, segments: &[Segment]) -> Vec<Group> {
     for same in by_field.chunk_by(|a, b| a.field == b.field) {
         let Some(first) = same.first() else { continue };
         let addresses: Vec<Range> = same.iter().map(|it| (it.first, it.end)).collect();
-        groups.push(Group { addresses: sets.id(&normalized(addresses)), field: first.field });
+        let from = first.first;
+        let addresses = sets.id(&normalized(addresses));
+        groups.push((from, Group { addresses, field: first.field }));
     }
-    groups
+    // Their order must not depend on the numbers of sets, which depend on all rules.
+    groups.sort_unstable_by_key(|it| it.0);
+    groups.into_iter().map(|it| it.1).collect()
 }

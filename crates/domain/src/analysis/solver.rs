@@ -1,7 +1,7 @@
 //! Answers questions about one rule, and keeps what several questions need.
 
 use super::budget::Meter;
-use super::cell::{Cell, Product};
+use super::cell::{Cell, Product, Scale};
 use super::context::Context;
 use super::frame::Frames;
 use super::question::{Hole, Neighbors, PartNeighbors, Question, Side, products};
@@ -267,7 +267,7 @@ impl<'a> Solver<'a> {
                 let list: Vec<Entry> = entries(&products, of).collect();
                 let mut first = None;
                 let mut walk = Walk {
-                    sets: &space.sets,
+                    scale: Scale::of(space, space.family(family)),
                     products: &products,
                     wants: &|_| true,
                     names_rules: false,
@@ -278,7 +278,7 @@ impl<'a> Solver<'a> {
                 };
                 walk.run(Cell::of_product(&space.sets, &own), list, last, meter)?;
                 if let Some(cell) = first {
-                    return Ok(Some(Hole { family, cell }));
+                    return Ok(Some(Hole { family, cell, is_point: false }));
                 }
             }
         }

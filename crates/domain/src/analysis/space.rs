@@ -369,7 +369,6 @@ impl Maker {
                 None => parts.push((source, destination, protocols)),
             }
         }
-        parts.sort_unstable_by_key(|part| (part.0, part.1));
         for (source, destination, protocols) in parts {
             let protocols = self.sets.id(&normalized(protocols));
             space.parts.push(self.part(slot, source, destination, protocols));

@@ -54,8 +54,8 @@ pub(super) fn change_ahead(
     if !space.has_times {
         return Ok(None);
     }
-    let earlier = near(space, slot, Side::Earlier, meter)?;
-    let later = near(space, slot, Side::Later, meter)?;
+    let earlier = near(space, slot, Side::Earlier, &|_| false, meter)?;
+    let later = near(space, slot, Side::Later, &|_| false, meter)?;
     let of_earlier = instants_of(context, slot, &earlier);
     let mut instants = instants_of(context, slot, &later);
     instants.extend_from_slice(&of_earlier);
@@ -97,20 +97,22 @@ pub(super) fn change_ahead(
 }
 
 /// The instants ahead in the life of a rule at which a rule that meets it starts or expires, in order.
+/// Rules that are gone hide no others.
 ///
 /// # Errors
 /// Returns an [`Obstacle`] if the budget is used up.
 pub(super) fn instants_ahead(
     context: &Context<'_>,
     slot: Slot,
+    is_gone: &dyn Fn(Slot) -> bool,
     meter: &mut Meter<'_>,
 ) -> Result<Vec<Instant>, Obstacle> {
     let space = &context.space;
     if !space.has_times {
         return Ok(Vec::new());
     }
-    let mut rules = near(space, slot, Side::Earlier, meter)?;
-    rules.extend(near(space, slot, Side::Later, meter)?);
+    let mut rules = near(space, slot, Side::Earlier, is_gone, meter)?;
+    rules.extend(near(space, slot, Side::Later, is_gone, meter)?);
     Ok(instants_of(context, slot, &rules))
 }
 
@@ -119,10 +121,13 @@ fn near(
     space: &Space,
     slot: Slot,
     side: Side,
+    is_gone: &dyn Fn(Slot) -> bool,
     meter: &mut Meter<'_>,
 ) -> Result<Vec<Slot>, Obstacle> {
     // Rules that contain the rule now may expire, and rules that start later may matter.
-    let lasts = |rule: Slot| space.rules.get(rule as usize).is_some_and(|it| !is_timed(it));
+    let lasts = |rule: Slot| {
+        !is_gone(rule) && space.rules.get(rule as usize).is_some_and(|it| !is_timed(it))
+    };
     Ok(Neighbors::of_any_time(space, slot, side, &lasts, meter)?.rules(space))
 }
 
@@ -152,7 +157,7 @@ fn fault(
     if !seeks.redundant {
         return Ok(None);
     }
-    Ok(match effectiveness(&mut solver, &sampled, meter)? {
+    Ok(match effectiveness(&mut solver, &mut sampled, meter)? {
         Effectiveness::Needed => None,
         Effectiveness::Redundant { needs_default } => {
             Some(redundant_fault(context, slot, needs_default))

@@ -6,9 +6,9 @@
 
 use super::bounds::{Bounds, DIMENSIONS};
 use super::budget::Meter;
-use super::cell::{Cell, Product, Relation};
+use super::cell::{Cell, Product, Relation, Scale};
 use super::cover::find_hole;
-use super::intern::{Interned, as_u32};
+use super::intern::as_u32;
 use super::ranges::{Range, intersection};
 use super::report::Obstacle;
 use super::space::Slot;
@@ -64,7 +64,7 @@ pub(super) struct Found {
 
 /// A walk through some cells.
 pub(super) struct Walk<'a> {
-    pub(super) sets: &'a Interned<Range>,
+    pub(super) scale: Scale<'a>,
     pub(super) products: &'a [Product],
     /// Whether cells with these labels matter. A cell without any such pair is left.
     pub(super) wants: &'a dyn Fn(Label) -> bool,
@@ -195,7 +195,7 @@ impl Walk<'_> {
                 let Some(product) = self.products.get(entry.product as usize) else { continue };
                 // A rule of both sides decides alike on both, unless a rule before it is on one only.
                 let is_neutral = is_done || sides == OnSides::BOTH && !is_changed;
-                match cell.relation(self.sets, product, &bounds, &mut meter.steps) {
+                match cell.relation(self.scale, product, &bounds, &mut meter.steps) {
                     Relation::Apart => continue,
                     Relation::Whole => {
                         if is_neutral {
@@ -217,7 +217,7 @@ impl Walk<'_> {
                         if let (Some(slabs), Some(set)) =
                             (slabs.get_mut(dimension), product.sets.get(dimension))
                         {
-                            slabs.extend_from_slice(self.sets.get(*set));
+                            slabs.extend_from_slice(self.scale.sets.get(*set));
                         }
                         continue;
                     }
@@ -293,7 +293,7 @@ impl Walk<'_> {
                     .iter()
                     .take(place)
                     .all(|it| it.sides == OnSides::BOTH || it.sides == OnSides::DONE);
-        let (outside, inside) = cell.divided(self.sets, product, &mut meter.steps);
+        let (outside, inside) = cell.divided(self.scale, product, &mut meter.steps);
         let inside = (!is_neutral).then_some(inside);
         inside.into_iter().chain(outside).collect()
     }
@@ -348,11 +348,11 @@ impl Walk<'_> {
         let corners = [bounds.first, bounds.end.map(|end| end.saturating_sub(1))];
         for corner in corners {
             meter.steps += products.len() as u64;
-            if !products.iter().any(|product| product.has(self.sets, &corner)) {
+            if !products.iter().any(|product| product.has(self.scale.sets, &corner)) {
                 return Ok(true);
             }
         }
-        Ok(find_hole(self.sets, cell, products, meter, &mut Vec::new())?.is_some())
+        Ok(find_hole(self.scale, cell, products, meter, &mut Vec::new())?.is_some())
     }
 
     /// The rules of a side that decide some packet of a cell, in order.
@@ -378,7 +378,7 @@ impl Walk<'_> {
                 continue;
             }
             let before = own.get(..place).unwrap_or_default();
-            let inside = cell.intersection(self.sets, &product.sets);
+            let inside = cell.intersection(self.scale.sets, &product.sets);
             if !inside.is_empty() && self.is_open(inside, before, meter)? {
                 rules.push(Some(product.rule));
             }

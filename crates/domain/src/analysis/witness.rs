@@ -10,6 +10,7 @@ use super::space::{Space, protocols_of};
 use crate::net::{Family, PortRange, Protocol};
 use crate::packet::{Packet, PacketParts};
 use crate::time::Instant;
+use crate::worlds::MAPPED;
 
 /// Protocols that people know, the best known first.
 const PROTOCOLS: [Protocol; 5] =
@@ -45,11 +46,12 @@ pub(super) fn packet(space: &Space, family: Family, cell: &Cell, at: Instant) ->
     made(family, source, destination, first, second, protocol, at)
 }
 
-/// The packet of a point.
+/// The packet of a point, with so many added to its addresses.
 pub(super) fn at_point(
     space: &Space,
     family: Family,
     point: &Point,
+    offset: u128,
     at: Instant,
 ) -> Option<Packet> {
     let [source, destination, first, second, protocol] = *point;
@@ -57,11 +59,13 @@ pub(super) fn at_point(
     let protocol = Protocol(u8::try_from(protocol).ok()?);
     // A protocol that the family does not have stands for the one before it.
     let protocol = if protocol.exists_in(family) { protocol } else { Protocol(protocol.0 - 1) };
-    let (source, destination) = (ranks.first(source), ranks.first(destination));
+    let [source, destination] =
+        [source, destination].map(|rank| ranks.first(rank).checked_add(offset));
+    let (source, destination) = (source?, destination?);
     made(family, source, destination, first, second, protocol, at)
 }
 
-fn made(
+pub(super) fn made(
     family: Family,
     source: u128,
     destination: u128,
@@ -113,7 +117,7 @@ fn address(ranks: &Ranks, family: Family, set: &[Range], is_destination: bool) -
         }
     }
     let range = set.first()?;
-    let (first, last) = (ranks.first(range.0), ranks.last_before(range.0 + 1));
+    let (first, last) = (ranks.first(range.0), ranks.last_before(range.1));
     // The first address of a block is often no host.
-    Some(if last - first > 1 { first + 1 } else { first })
+    Some(if last - first > 1 && first + 1 != MAPPED.0 { first + 1 } else { first })
 }

@@ -6,6 +6,7 @@
     reason = "a test reports a failure by panicking"
 )]
 
+mod again;
 mod exposure;
 mod meaning;
 mod pairs;
@@ -76,7 +77,10 @@ impl<'a> Verdicts<'a> {
             });
             return Some(match equal {
                 Some(equal) if self.rules[equal].action == spec.action => FindingKind::Duplicate,
-                Some(equal) if self.decided_by(equal).next().is_some() => {
+                Some(equal)
+                    if self.decided_by(equal).next().is_some()
+                        && self.is_worst_conflict(equal, rule) =>
+                {
                     FindingKind::Contradiction
                 }
                 Some(_) | None => FindingKind::Unreachable,
@@ -89,6 +93,14 @@ impl<'a> Verdicts<'a> {
         }
         let meets_default = self.decided_by(rule).any(|packet| without(packet).is_none());
         Some(if meets_default { FindingKind::RestatesDefault } else { FindingKind::Redundant })
+    }
+
+    /// Whether no rule lets packets of a rule through if another one, like the rule itself, stops them.
+    fn is_worst_conflict(&self, other: usize, rule: usize) -> bool {
+        let own = self.rules[rule].action;
+        let has_effect = |it: usize| Effect::of(own, self.rules[it].action).is_some();
+        let decides = |it: usize| self.decided_by(it).any(|packet| self.matches[packet][rule]);
+        has_effect(other) || !(0..rule).any(|it| has_effect(it) && decides(it))
     }
 
     fn is_cover(&self, rule: usize, cover: &[usize]) -> bool {
@@ -233,8 +245,10 @@ fn check_until(
     let mut checked = 0;
     for finding in &analysis.findings {
         let rule = finding.rule;
-        let lives =
-            |at: Instant| rules.get(rule).is_none_or(|it| it.state(at) == RuleState::Active);
+        // An exposed service is no matter of one rule.
+        let lives = |at: Instant| {
+            finding.kind == FindingKind::Exposed || rules[rule].state(at) == RuleState::Active
+        };
         let mut ahead = later.iter().take_while(|(at, _)| lives(*at));
         if !REACH.contains(&finding.kind) {
             let is_same = |other: &Finding| subject(other) == subject(finding);

@@ -273,6 +273,8 @@ impl FindingView {
         let Finding {
             id,
             proof,
+            // The id has it.
+            number: _,
             kind,
             severity,
             rule,

@@ -1,5 +1,6 @@
 //! Sets of packets and packets, read and written.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
@@ -92,9 +93,18 @@ impl PacketSetView {
                 format!("{}, and {} more", shown.join(", "), values.len() - SHOWN)
             }
         };
-        let mut text = match self.family {
-            Some(family) if self.protocols.is_empty() => family.to_owned(),
-            _ => some(&self.protocols, "any protocol"),
+        let protocols = protocols_in_words(self.family, &self.protocols);
+        let mut text = match (self.family, &protocols) {
+            (Some(family), Protocols::Any) => family.to_owned(),
+            (_, Protocols::Any) => "any protocol".to_owned(),
+            (_, Protocols::Listed(listed)) => some(listed, ""),
+            // "any" needs its family: a list of protocols often shows it, this does not.
+            (Some(family), Protocols::AllBut(missing)) => {
+                format!("{family}, any protocol but {}", some(missing, ""))
+            }
+            (None, Protocols::AllBut(missing)) => {
+                format!("any protocol but {}", some(missing, ""))
+            }
         };
         text.push_str(&format!(" from {}", some(&self.sources, "any")));
         if !self.source_ports.is_empty() {
@@ -112,6 +122,48 @@ impl PacketSetView {
         }
         text
     }
+}
+
+/// The protocols of a set, for people.
+enum Protocols {
+    Any,
+    /// Names, and ranges of numbers.
+    Listed(Vec<String>),
+    /// All except these, which are fewer words.
+    AllBut(Vec<String>),
+}
+
+/// The shorter words for protocols of a family, which can be some 250.
+fn protocols_in_words(family: Option<&str>, names: &[String]) -> Protocols {
+    let numbers: BTreeSet<u8> =
+        names.iter().filter_map(|name| Protocol::parse(name).ok()).map(|it| it.0).collect();
+    if numbers.is_empty() {
+        return Protocols::Any;
+    }
+    let exists = |number: &u8| {
+        let mut families = Family::ALL.into_iter();
+        let is_asked = |it: &Family| family.is_none_or(|name| name == it.as_str());
+        families.any(|it| is_asked(&it) && Protocol(*number).exists_in(it))
+    };
+    let (listed, missing): (Vec<u8>, Vec<u8>) =
+        (0..=u8::MAX).filter(exists).partition(|number| numbers.contains(number));
+    let (listed, missing) = (in_ranges(&listed), in_ranges(&missing));
+    if !missing.is_empty() && missing.len() < listed.len() {
+        Protocols::AllBut(missing)
+    } else {
+        Protocols::Listed(listed)
+    }
+}
+
+/// Numbers of protocols in order, three or more in a row as a range.
+fn in_ranges(numbers: &[u8]) -> Vec<String> {
+    numbers
+        .chunk_by(|a, b| a.checked_add(1) == Some(*b))
+        .flat_map(|row| match row {
+            [first, _, .., last] => vec![format!("{first}-{last}")],
+            few => few.iter().map(|number| Protocol(*number).to_string()).collect(),
+        })
+        .collect()
 }
 
 /// The packet as FireFlow interpreted it.
@@ -263,6 +315,12 @@ fn byte_range(text: &str) -> Result<ByteRange, String> {
 pub fn packet_set_of_words(text: &str) -> Result<PacketSet, Violations> {
     let mut violations = Violations::new();
     let text = text.trim();
+    if text.is_empty() {
+        // A variable of a script that is not set must not ask for everything.
+        let detail = "the set is empty; write `any` for every packet, or members such as \
+                      `family=ipv4 destination_ports=22`";
+        return Err(Violation::body("", detail).into());
+    }
     let value = if text.starts_with('{') {
         match crate::json::parse(text.as_bytes()) {
             Ok(value) => value,
@@ -292,5 +350,46 @@ pub fn packet_set_of_words(text: &str) -> Result<PacketSet, Violations> {
     match set {
         Some(set) if violations.is_empty() => Ok(set),
         _ => Err(violations),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_words(family: Option<Family>, protocols: impl Iterator<Item = u8>) -> String {
+        let protocols = protocols.map(Protocol).collect();
+        let set = PacketSet { family, protocols, ..PacketSet::everything() };
+        PacketSetView::from(&set).in_words()
+    }
+
+    #[test]
+    fn many_protocols_are_those_that_are_missing_or_ranges_of_numbers() {
+        let v4 = Some(Family::V4);
+        let exists = |number: &u8| Protocol(*number).exists_in(Family::V4);
+        let but = |missing: &[u8]| {
+            let missing = missing.to_vec();
+            in_words(v4, (0..=255).filter(exists).filter(move |it| !missing.contains(it)))
+        };
+        assert_eq!(but(&[6]), "ipv4, any protocol but tcp from any to any");
+        assert_eq!(but(&[1, 6, 17]), "ipv4, any protocol but icmp, tcp, udp from any to any");
+        assert_eq!(in_words(v4, [6, 17].into_iter()), "tcp, udp from any to any");
+        assert_eq!(in_words(v4, 100..=200), "100-200 from any to any");
+        assert_eq!(in_words(v4, [0, 1, 2, 17].into_iter()), "0-2, udp from any to any");
+        // icmpv6 exists in one family only.
+        let both = in_words(None, (0..=255).filter(|it| *it != 6));
+        assert_eq!(both, "any protocol but tcp from any to any");
+        assert_eq!(in_words(None, std::iter::empty()), "any protocol from any to any");
+    }
+
+    #[test]
+    fn an_empty_text_is_no_set_and_any_is_every_packet() {
+        for empty in ["", "  \n"] {
+            let told = format!("{:?}", packet_set_of_words(empty).unwrap_err());
+            assert!(told.contains("write `any` for every packet"), "{told}");
+        }
+        for everything in ["any", "{}"] {
+            assert_eq!(packet_set_of_words(everything).unwrap(), PacketSet::everything());
+        }
     }
 }

@@ -8,13 +8,14 @@ use fireflow_domain::engine::classifier::CuboidParts;
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::ids::{PolicyId, RuleId};
 use fireflow_domain::rule::{Action, RuleSpec};
+use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::rule_set::GivenRule;
 use fireflow_formats::format::{FileError, RuleLocation, RuleRecord};
 use fireflow_formats::read_only::ReadOnly;
 use fireflow_formats::rule::{SetReading, given_rule};
 use fireflow_formats::rule_set::{numbered, page_members};
-use fireflow_formats::{Source, listed, sniff};
+use fireflow_formats::{Source, UnknownFormat, listed, sniff};
 use serde_json::{Map, Value};
 
 /// What a file of rules has.
@@ -33,6 +34,16 @@ pub(super) struct PolicyFile {
     pub(super) places: Vec<RulePlace>,
     /// The policy's default action, if the file names it.
     pub(super) default: Option<Action>,
+    /// Whether the file has no content at all.
+    pub(super) is_blank: bool,
+}
+
+impl PolicyFile {
+    /// What people should know about a file without content: that of a command that failed looks the
+    /// same as that of a policy without rules.
+    pub(super) fn notice(&self) -> Option<&'static str> {
+        self.is_blank.then_some("the file is empty, so the policy has no rules")
+    }
 }
 
 /// The place of a rule in a file.
@@ -61,14 +72,21 @@ pub(super) struct BenchmarkRule {
 /// # Errors
 /// Returns the first fault of a line, or all faults of a rule.
 pub(super) fn read(mut source: Source, policy: Option<&str>) -> Result<RuleFile> {
-    let file = sniff(&source.first)?;
     let mut read = ReadRules { wanted: policy, ..ReadRules::default() };
+    let file = match sniff(&source.first) {
+        // The export of a policy without rules, one JSON object per line, has no lines.
+        Err(UnknownFormat::Empty) => {
+            return Ok(RuleFile::Policy(PolicyFile { is_blank: true, ..read.in_order()? }));
+        }
+        file => file?,
+    };
     let mut benchmark = Vec::new();
     let mut fault = Ok(());
     let done = file.rules(&mut source.reader, &mut |place, record| {
         fault = match record {
             RuleRecord::Api(rule) => read.read(rule, place),
             RuleRecord::Page(others) => read.page(others).with_context(|| place.to_string()),
+            RuleRecord::Policy(others) => read.policy(others).with_context(|| place.to_string()),
             RuleRecord::Cuboid(parts) => {
                 benchmark.push(BenchmarkRule { parts, line: place.own_line });
                 Ok(())
@@ -148,12 +166,7 @@ impl ReadRules<'_> {
         }
         self.policy = self.policy.or(id);
         let default = parent.and_then(|it| Action::parse(it.get("default_action")?.as_str()?));
-        if let (Some(one), Some(other)) = (self.default, default)
-            && one != other
-        {
-            bail!("{at}: the policy's default action is {other} here, but {one} earlier");
-        }
-        self.default = self.default.or(default);
+        self.note_default(default).with_context(|| at.clone())?;
         if value.get("deleted_at").is_some_and(|it| !it.is_null()) {
             bail!("{at}: the rule is deleted and has no effect; remove it");
         }
@@ -174,6 +187,28 @@ impl ReadRules<'_> {
             }
             _ => Err(anyhow!(described(&violations)).context(at)),
         }
+    }
+
+    /// Notes the policy's default action.
+    fn note_default(&mut self, default: Option<Action>) -> Result<()> {
+        if let (Some(one), Some(other)) = (self.default, default)
+            && one != other
+        {
+            bail!("the policy's default action is {other} here, but {one} earlier");
+        }
+        self.default = self.default.or(default);
+        Ok(())
+    }
+
+    /// Reads the members of a policy other than its rules.
+    fn policy(&mut self, mut others: Map<String, Value>) -> Result<()> {
+        let default = others.remove("default_action").filter(|it| !it.is_null());
+        if let Some(name) = others.keys().next() {
+            bail!("unknown member `{}`; a policy has `rules` and `default_action`", excerpt(name));
+        }
+        let Some(default) = default else { return Ok(()) };
+        let action = default.as_str().and_then(Action::parse);
+        self.note_default(Some(action.context("`default_action` must be ALLOW, DENY or REJECT")?))
     }
 
     /// Reads the members of a page other than its items.
@@ -241,6 +276,6 @@ impl ReadRules<'_> {
             (spec.priority, place.id.map_or(i64::MAX, RuleId::get), place.number)
         });
         let (places, specs) = order.into_iter().unzip();
-        Ok(PolicyFile { specs, places, default: self.default })
+        Ok(PolicyFile { specs, places, default: self.default, is_blank: false })
     }
 }

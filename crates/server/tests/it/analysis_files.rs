@@ -296,8 +296,61 @@ fn a_search_finds_packets_or_proves_that_there_are_none() {
         ("search rules.json --packets any --outcome rule:6", "there are only 5 rules"),
         ("search rules.json --packets any --outcome rule:0", "or rule:N with N from 1"),
         ("search rules.json --packets ports=22", "is not a known member"),
+        ("search rules.json --packets \"\"", "the set is empty; write `any` for every packet"),
     ] {
         let told = error(path, command, 2);
         assert!(told.contains(why), "{command}: {told}");
+    }
+}
+
+#[test]
+fn a_file_without_content_is_a_policy_without_rules_and_that_is_said() {
+    let folder = folder(&[("none.ndjson", ""), ("rules.json", RULES)]);
+    let path = folder.path();
+    let run = run(path, &format!("analyse none.ndjson {AT} --severity info"));
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    let notice = "none.ndjson: the file is empty, so the policy has no rules";
+    assert!(text(&run.stderr).contains(notice), "{}", text(&run.stderr));
+    assert!(text(&run.stdout).ends_with("0 of 0 rules active\n"), "{}", text(&run.stdout));
+    let printed = output(path, &format!("compare rules.json none.ndjson {AT}"), 1);
+    assert!(printed.contains("now by the default action"), "{printed}");
+    let all = "--packets any --outcome default";
+    output(path, &format!("search none.ndjson {all} {AT}"), 1);
+    // Without rules, a default that lets everything in exposes every service.
+    let open = "--at 2026-11-28T00:00:00Z --default-action ALLOW";
+    let printed = output(path, &format!("analyse none.ndjson {open}"), 1);
+    assert!(printed.contains("The default action permits it."), "{printed}");
+}
+
+#[test]
+fn a_policy_as_comparisons_take_it_is_read() {
+    let policy = |rules: &str, default: &str| {
+        format!("{{\n\"default_action\": {default},\n\"rules\": {rules}}}")
+    };
+    let folder = folder(&[
+        ("rules.json", RULES),
+        ("policy.json", &policy(RULES, "\"REJECT\"")),
+        ("line.ndjson", &policy("[]", "\"deny\"").replace('\n', "")),
+        ("bad.json", &policy(RULES, "\"DROP\"")),
+        ("other.json", "{\"rules\": [], \"name\": \"in\"}"),
+    ]);
+    let path = folder.path();
+    let printed = output(path, "compare rules.json policy.json --default-action DENY", 0);
+    assert_eq!(printed, "no packet changes its verdict\n");
+    let found = output(path, "analyse policy.json --at 2026-11-28T00:00:00Z --format json", 1);
+    let answer: Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(answer["findings"][0]["rule"]["name"], "no-ssh");
+    // The lines of the rules in the file: two lines come before them.
+    assert_eq!(answer["findings"][0]["rule"]["line"], 8);
+    // The default of the file counts: no rule restates REJECT.
+    assert!(!found.contains("restates_default"), "{found}");
+    output(path, "search line.ndjson --packets any --outcome REJECT", 0);
+    output(path, "search line.ndjson --packets any --outcome DENY", 1);
+    for (file, why) in [
+        ("bad.json", "`default_action` must be ALLOW, DENY or REJECT"),
+        ("other.json", "unknown member `name`; a policy has `rules` and `default_action`"),
+    ] {
+        let told = error(path, &format!("analyse {file}"), 2);
+        assert!(told.contains(why), "{told}");
     }
 }

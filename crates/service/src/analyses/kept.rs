@@ -1,16 +1,22 @@
 //! Finished analyses, in bounded memory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Moment};
 
-use fireflow_domain::analysis::{Analysis, FindingKinds};
+use fireflow_domain::analysis::{Analysis, AnalysisOptions, FindingKinds, Grounds};
+use fireflow_domain::engine::compact::CompactRule;
+use fireflow_domain::ids::{PolicyId, Revision, RuleId};
+use fireflow_domain::rule::Action;
 use fireflow_domain::time::Instant;
+use fireflow_domain::usecase::inspect::InspectedPolicy;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::inspections::PolicyState;
 
-/// The memory of all kept analyses, in bytes. Findings of 100,000 rules take roughly 10 MB.
+/// The memory of all kept analyses, in bytes. Findings of 100,000 rules take roughly 10 MB, and as
+/// much again is kept so that the analysis after a change can continue.
 const CAPACITY: u64 = 64 * 1024 * 1024;
 /// The number of policies that the cache is sized for.
 const POLICIES: usize = 1_000;
@@ -35,6 +41,45 @@ pub struct KeptAnalysis {
     pub analysis: Analysis,
     /// The first instant at which the clock alone can change them.
     pub until: Option<Instant>,
+    /// From what the analysis of a later state can continue.
+    pub(super) basis: Basis,
+}
+
+/// From what the analysis of a later state of a policy can continue.
+#[derive(Debug)]
+pub(super) struct Basis {
+    /// What the findings rest on.
+    pub(super) grounds: Grounds,
+    /// What was asked.
+    pub(super) options: AnalysisOptions,
+    /// The default action of the policy.
+    pub(super) default_action: Action,
+    /// The rules of a policy that were read together, and their changes.
+    pub(super) lineage: u64,
+    /// The rules in order of evaluation. Within a lineage, these numbers identify their contents.
+    pub(super) rules: Vec<(RuleId, Revision)>,
+}
+
+impl Basis {
+    fn memory_bytes(&self) -> usize {
+        self.grounds.memory_bytes() + size_of_val(self.rules.as_slice())
+    }
+
+    /// For each rule, the index of the same rule in a later state of the policy; none if no rule can be
+    /// the same.
+    pub(super) fn same(&self, later: &InspectedPolicy) -> Option<Vec<Option<usize>>> {
+        if later.lineage != self.lineage {
+            return None;
+        }
+        let now: HashMap<(RuleId, Revision), usize> =
+            later.compiled.iter().zip(0..).map(|(rule, index)| (identity(rule), index)).collect();
+        Some(self.rules.iter().map(|rule| now.get(rule).copied()).collect())
+    }
+}
+
+/// What identifies the content of a rule within its lineage.
+pub(super) fn identity(rule: &CompactRule) -> (RuleId, Revision) {
+    (rule.id(), rule.since())
 }
 
 #[derive(Debug, Clone)]
@@ -49,18 +94,26 @@ struct ByBytes;
 
 impl Weighter<AnalysisQuestion, Entry> for ByBytes {
     fn weight(&self, _question: &AnalysisQuestion, entry: &Entry) -> u64 {
-        let bytes = size_of::<KeptAnalysis>() + entry.analysis.analysis.memory_bytes();
+        let KeptAnalysis { analysis, until: _, basis } = &*entry.analysis;
+        let bytes = size_of::<KeptAnalysis>() + analysis.memory_bytes() + basis.memory_bytes();
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 }
 
 /// The analyses that were finished last.
 #[derive(Debug)]
-pub(super) struct Kept(Cache<AnalysisQuestion, Entry, ByBytes>);
+pub(super) struct Kept {
+    analyses: Cache<AnalysisQuestion, Entry, ByBytes>,
+    /// The state of each policy whose analysis was kept last, of those that a later one can continue.
+    last: Cache<PolicyId, AnalysisQuestion>,
+}
 
 impl Default for Kept {
     fn default() -> Self {
-        Self(Cache::with_weighter(POLICIES, CAPACITY, ByBytes))
+        Self {
+            analyses: Cache::with_weighter(POLICIES, CAPACITY, ByBytes),
+            last: Cache::new(POLICIES),
+        }
     }
 }
 
@@ -71,7 +124,7 @@ impl Kept {
         question: &AnalysisQuestion,
         now: Instant,
     ) -> Option<Arc<KeptAnalysis>> {
-        let Entry { analysis, again_at } = self.0.get(question)?;
+        let Entry { analysis, again_at } = self.analyses.get(question)?;
         let is_of_now = question.at.is_none();
         let holds = !is_of_now
             || (analysis.analysis.at <= now && analysis.until.is_none_or(|until| now < until));
@@ -83,6 +136,16 @@ impl Kept {
     pub(super) fn insert(&self, question: AnalysisQuestion, analysis: Arc<KeptAnalysis>) {
         let is_incomplete = !analysis.analysis.is_complete();
         let again_at = is_incomplete.then(|| Moment::now() + INCOMPLETE);
-        self.0.insert(question, Entry { analysis, again_at });
+        if question.at.is_none() && !is_incomplete {
+            self.last.insert(question.state.policy(), question);
+        }
+        self.analyses.insert(question, Entry { analysis, again_at });
+    }
+
+    /// An analysis of a former state of the policy, from which one of the present state can continue.
+    pub(super) fn former(&self, question: &AnalysisQuestion) -> Option<Arc<KeptAnalysis>> {
+        let last = self.last.get(&question.state.policy())?;
+        let is_alike = question.at.is_none() && last.kinds == question.kinds;
+        self.analyses.get(&last).filter(|_| is_alike).map(|entry| entry.analysis)
     }
 }

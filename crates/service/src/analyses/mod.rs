@@ -13,7 +13,8 @@ use std::time::{Duration, Instant as Moment};
 
 use fireflow_domain::analysis::{
     AnalysedPolicy, AnalysedRule, AnalysisLimits, AnalysisOptions, EXPOSED_SERVICES,
-    ExposedService, FindingKinds, Thresholds, analyse, holds_until,
+    ExposedService, FindingKinds, Former, Thresholds, analyse_again, analyse_with_grounds,
+    holds_until,
 };
 use fireflow_domain::error::Error;
 use fireflow_domain::policy::Policy;
@@ -24,8 +25,8 @@ use fireflow_domain::usecase::inspect::{self, InspectedPolicy};
 use fireflow_domain::usecase::policy;
 use tokio::sync::watch;
 
-use self::kept::Kept;
 pub use self::kept::{AnalysisQuestion, KeptAnalysis};
+use self::kept::{Basis, Kept, identity};
 use self::waiting::Interest;
 use crate::budget::{Budget, Reservation, Shortage, Use};
 use crate::error::ServiceError;
@@ -304,14 +305,33 @@ impl Inner {
         };
         let at = question.at.unwrap_or(session.caller.now);
         let options = self.settings.options(question.kinds, at);
+        let former = self.kept.former(&question);
         let inspected = inspected.clone();
         let job = move |limits: &AnalysisLimits<'_>| {
             let specs = inspected.named_specs();
             let rules: Vec<AnalysedRule<'_>> = specs.iter().zip(&upkeep).map(analysed).collect();
             let default_action = inspected.policy.spec.default_action;
             let policy = AnalysedPolicy { rules: &rules, default_action };
-            let analysis = analyse(&policy, &options, limits);
-            KeptAnalysis { until: holds_until(&policy, &options), analysis }
+            let same = former.as_ref().and_then(|former| former.basis.same(&inspected));
+            let (analysis, grounds) = match (&former, &same) {
+                (Some(former), Some(same)) => {
+                    let Basis { grounds, options: then, default_action, .. } = &former.basis;
+                    let former = Former {
+                        default_action: *default_action,
+                        same,
+                        options: then,
+                        analysis: &former.analysis,
+                        grounds,
+                    };
+                    analyse_again(&former, &policy, &options, limits)
+                }
+                _ => analyse_with_grounds(&policy, &options, limits),
+            };
+            let until = holds_until(&policy, &options);
+            let lineage = inspected.lineage;
+            let rules = inspected.compiled.iter().map(|rule| identity(rule)).collect();
+            let basis = Basis { grounds, options, default_action, lineage, rules };
+            KeptAnalysis { analysis, until, basis }
         };
         let awaited = Arc::clone(interest);
         let should_continue = move || awaited.is_awaited();

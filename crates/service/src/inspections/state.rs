@@ -14,6 +14,12 @@ pub struct PolicyState {
 }
 
 impl PolicyState {
+    /// The policy.
+    #[must_use]
+    pub const fn policy(&self) -> PolicyId {
+        self.id
+    }
+
     /// The state of a policy that was read.
     #[must_use]
     pub fn of(policy: &Policy) -> Self {

@@ -90,7 +90,10 @@ fn policy_rules(
     source: &str,
     default: Option<Action>,
 ) -> (Vec<ReadRule>, Option<Action>) {
-    let PolicyFile { specs, places, default: named } = file;
+    if let Some(notice) = file.notice() {
+        tell(&format!("{source}: {notice}"));
+    }
+    let PolicyFile { specs, places, default: named, is_blank: _ } = file;
     let known = default.or(named);
     if known.is_none() {
         tell(&format!(

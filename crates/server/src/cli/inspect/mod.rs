@@ -100,6 +100,9 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
             "there are too many rules to compile: each packet is compared with each rule",
         );
     }
+    if rules.len() == 0 {
+        tell(&mut errors, "there are no rules: the default action decides every packet");
+    }
     let packets = open(&arguments.packets)?;
     let progress = progress(&packets, arguments.hits);
     let bytes = std::sync::Arc::clone(&packets.read);

@@ -74,7 +74,7 @@ impl Rules {
     }
 
     fn policy(policy: PolicyFile, default: Option<Action>) -> Self {
-        let PolicyFile { specs, places, default: named } = policy;
+        let PolicyFile { specs, places, default: named, is_blank: _ } = policy;
         let budget = Budget { cuboids: 50_000_000, bytes: 4 << 30 };
         let limits = Limits { budget, should_continue: &|| true };
         let evaluator = Evaluator::compile(&entries(&specs), limits);
