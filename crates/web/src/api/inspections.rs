@@ -6,6 +6,8 @@ use std::time::Instant;
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_formats::packet::packets;
 use fireflow_formats::query::packet;
+use fireflow_formats::rule_export::LineFormat;
+use fireflow_formats::views::{InspectionItemView, InspectionView};
 use fireflow_service::budget::Shortage;
 use poem::http::HeaderName;
 use poem_openapi::OpenApi;
@@ -14,8 +16,6 @@ use poem_openapi::param::Path;
 use super::{Tag, policy_ids};
 use crate::auth::{As, Viewer};
 use crate::dto::body::PacketsBody;
-use crate::dto::inspection::{InspectionItemView, InspectionView, WrittenInspection};
-use crate::dto::lines::LineFormat;
 use crate::inspection_stream;
 use crate::operation::Operation;
 use crate::params::{self, Param, ParamKind, QueryString, param};
@@ -92,7 +92,7 @@ impl Inspections {
         firewall_id: Path<RawId>,
         filtering_policy_id: Path<RawId>,
         query: QueryString,
-    ) -> Result<Reply<Answered, InspectionView>, Problem> {
+    ) -> Result<Reply<Answered, InspectionView<'static>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         let (start, now) = (Instant::now(), ctx.caller.now);
         let mut query = query.open(&Self::ONE);
@@ -100,7 +100,7 @@ impl Inspections {
         let given = packet(query, now)?;
         for _ in 0..ROUNDS {
             let inspected = ctx.compiled_policy(firewall, policy).await?;
-            let decide = move |it: &_| WrittenInspection::new(it, &given, explains);
+            let decide = move |it: &_| InspectionView::new(it, &given, explains);
             let decided = ctx.app.inspections.decide(&ctx, &inspected, explains, decide).await?;
             let (mut answer, rule) = decided;
             let text = match rule {
@@ -181,7 +181,7 @@ impl Inspections {
         let inspected = ctx.compiled_policy(firewall, policy).await?;
         let telemetry = Arc::clone(&ctx.app.telemetry);
         let finish = move |views: Vec<InspectionItemView>| {
-            let actions = views.iter().map(|view| view.action.as_str());
+            let actions = views.iter().map(|view| view.action);
             telemetry.metrics.inspected(actions, start.elapsed());
             Reply::new(&views)
         };
