@@ -1,5 +1,6 @@
 //! The checks, one by one and all together.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -136,7 +137,31 @@ fn run_tests(server: Option<&Server>, expressions: &[String]) -> Result<()> {
             };
         }
     }
-    sh::run(&mut command)
+    let unchecked = std::env::current_dir()?.join("target/unchecked-tests.txt");
+    if unchecked.exists() {
+        fs::remove_file(&unchecked)?;
+    }
+    command.env("FIREFLOW_TEST_UNCHECKED", &unchecked);
+    let result = sh::run(&mut command);
+    if let Ok(lines) = fs::read_to_string(&unchecked) {
+        unchecked_tests(&lines).iter().for_each(|line| sh::say(line));
+    }
+    result
+}
+
+/// Names the tests that could check nothing, by what they lack. Each line is what is missing, a tab, and
+/// the test.
+fn unchecked_tests(lines: &str) -> Vec<String> {
+    let mut tests: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (what, test) in lines.lines().filter_map(|line| line.split_once('\t')) {
+        tests.entry(what).or_default().insert(test);
+    }
+    let line = |(what, tests): (&str, BTreeSet<&str>)| {
+        let noun = if tests.len() == 1 { "test" } else { "tests" };
+        let names: Vec<&str> = tests.iter().copied().collect();
+        format!("{} {noun} checked nothing without {what}: {}", tests.len(), names.join(", "))
+    };
+    tests.into_iter().map(line).collect()
 }
 
 /// Runs migrations up, down and up again, and compares every column with the entities, on both
@@ -230,4 +255,21 @@ pub(crate) fn docs() -> Result<()> {
             .args(["doc", "--workspace", "--no-deps", "--quiet"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_that_checked_nothing_are_counted_and_named_by_what_they_lack() {
+        let lines = "the rule sets\tb::two\nPgBouncer\tp\nthe rule sets\ta::one\n\
+                     the rule sets\tb::two\n";
+        let expected = [
+            "1 test checked nothing without PgBouncer: p",
+            "2 tests checked nothing without the rule sets: a::one, b::two",
+        ];
+        assert_eq!(unchecked_tests(lines), expected);
+        assert!(unchecked_tests("").is_empty());
+    }
 }

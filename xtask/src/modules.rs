@@ -10,9 +10,8 @@ use anyhow::{Context, Result, ensure};
 /// The largest import cycle that a crate may have, in lines.
 const CYCLE_LINES: usize = 1_500;
 /// The most lines that `crates/web` may have, without tests. The figure may only shrink, except that
-/// each new operation may add roughly 150 lines. The goal is 9,000 and those of the four operations
-/// on analyses, 9,600: their schemas repeat the views of `fireflow-formats`.
-const WEB_LINES: usize = 10_005;
+/// each new operation may add roughly 150 lines.
+const WEB_LINES: usize = 8_700;
 
 /// A path within a crate: `["dto", "view"]`.
 type Names = Vec<String>;

@@ -159,11 +159,12 @@ fn main() {
         "| rules | cuboids | scan, M/s | classifier, M/s | ratio | build, ms | bytes a cuboid |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
-    for name in rule_set_files::names() {
-        let Some(cuboids) = rule_set_files::cuboids(&name) else { continue };
-        let packets = rule_set_files::packets(&name, "trace");
+    for set in rule_set_files::own().into_iter().chain(rule_set_files::public()) {
+        let (name, cuboids) = (&set.name, set.cuboids());
+        let Some(trace) = set.traces.first() else { continue };
+        let packets = set.packets(trace);
         let packets: Vec<Key<u32>> = packets.into_iter().map(|(packet, _)| packet).collect();
-        measure(&name, &cuboids, &packets);
+        measure(name, &cuboids, &packets);
     }
     generated::<u32>("IPv4");
     generated::<u128>("IPv6");

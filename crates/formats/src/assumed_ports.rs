@@ -3,44 +3,50 @@
 use fireflow_domain::engine::port_map::PortAnswer;
 use fireflow_domain::net::PortRange;
 use fireflow_domain::usecase::inspect::Verdict;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-/// The source ports that were assumed, and whether the verdict depends on them. The verdict at a
-/// range of ports is of type `V`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// The source ports that FireFlow assumes for a packet whose source port is unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "AssumedPorts")]
 pub struct AssumedPorts<V = PortVerdict> {
-    /// The first of the ports.
+    /// The first of the ports: 49152.
     pub from: u16,
-    /// The last of the ports.
+    /// The last of the ports: 65535.
     pub to: u16,
-    /// Whether not all of the ports have the same deciding rule.
+    /// Whether the deciding rule depends on the source port. If so, the verdict is the strictest
+    /// one: DENY if any port is denied, else REJECT if any port is rejected, else ALLOW.
     pub verdict_depends: bool,
-    /// The verdicts, if they differ.
+    /// The verdicts, if they differ. The verdict for a range of ports is of type `V`.
     #[serde(flatten)]
     pub differing: Option<DifferingPorts<V>>,
 }
 
 /// Verdicts that differ by source port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DifferingPorts<V> {
-    /// The port whose verdict is the answer.
+    /// The port to which the verdict and its explanation refer: the lowest one with the strictest
+    /// action. Absent if the verdict does not depend on the port; an explanation then refers to the
+    /// first port.
     pub port: u16,
-    /// The ranges of ports, each with its verdict, in order; the answered verdict included.
+    /// The verdict for each range of ports, in order, at most the first 8. Absent if the verdict
+    /// does not depend on the port.
     pub alternatives: Vec<V>,
-    /// The number of ranges; there can be more than are listed.
+    /// How many such ranges there are. Absent if the verdict does not depend on the port.
     pub alternatives_count: usize,
 }
 
-/// The verdict at a range of source ports, by a rule of a policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// The verdict for a range of source ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "PortVerdict")]
 pub struct PortVerdict {
     /// The first port of the range.
     pub from: u16,
     /// The last port of the range.
     pub to: u16,
-    /// The action.
+    /// The action on the packet if its source port is in the range.
     pub action: &'static str,
-    /// The rule that decides; null if no rule matches.
+    /// Identifies the rule that decides; null if no rule matches.
     pub rule_id: Option<i64>,
 }
 

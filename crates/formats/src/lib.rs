@@ -33,6 +33,7 @@ pub mod restoration;
 pub mod rule;
 pub mod rule_batch;
 pub mod rule_columns;
+pub mod rule_export;
 mod rule_lines;
 pub mod rule_order;
 pub mod rule_set;
@@ -42,6 +43,7 @@ mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod verdict_lines;
+pub mod views;
 
 pub use error::LineError;
 pub use fault::ReadError;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fireflow_domain::error::{BoxError, ErrorChain};
 use fireflow_domain::store::{ReadKind, ReadUnit};
 use fireflow_domain::usecase::export::{Export, STEP};
+use fireflow_formats::rule_export::{LineFormat, RuleLines};
 use fireflow_service::budget::{Reservation, Use};
 use fireflow_telemetry::request;
 use poem::web::Accept;
@@ -13,7 +14,6 @@ use poem::{Body, FromRequest, Request, RequestBody};
 use tokio::time::timeout;
 
 use crate::app::Context;
-use crate::dto::lines::{LineFormat, RuleLines};
 use crate::pieces::{self, Pieces};
 use crate::problem::Problem;
 

@@ -1,7 +1,7 @@
 //! FireFlow's HTTP API and its description. A thin crate: it reads requests, calls the use cases of
 //! the domain, and writes answers.
 //!
-//! To add an operation, write a view and a body in `dto/`, and in `api/` a method (its first
+//! To add an operation, write a body in `dto/`, and in `api/` a method (its first
 //! argument is the required role) with its row next to it (`operation`). The description and the
 //! limit of its body follow from the row. The tests in `crates/server/tests/it/coverage.rs` then
 //! check that row and description agree, and that it refuses callers without the role.
@@ -41,8 +41,8 @@ pub use written::WrittenRules;
 
 /// The sources of the description, for tests that compare it with the behavior of the API.
 pub mod described {
-    pub use crate::dto::view::{FirewallView, PolicyView, RuleView};
     pub use crate::operation::{Access, Effect, Operation};
     pub use crate::params::{Param, ParamKind};
     pub use crate::routes::OPERATIONS;
+    pub use fireflow_formats::views::{FirewallView, PolicyView, RuleView};
 }

@@ -8,7 +8,9 @@ use fireflow_domain::mark::CurrentState;
 use fireflow_domain::page::Page;
 use fireflow_domain::store::KeptAnswer;
 use fireflow_domain::usecase::policy::LeftOutPolicies;
+use fireflow_formats::rule_export::LineFormat;
 use fireflow_formats::selected::{Fields, Selected};
+use fireflow_formats::views::ShowLeftOut;
 use fireflow_service::session::Repeatable;
 use fireflow_telemetry::metrics::Exposition;
 use poem::http::{StatusCode, header};
@@ -17,12 +19,12 @@ use poem_openapi::ApiResponse;
 use poem_openapi::registry::{
     MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
 };
-use poem_openapi::types::Type;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::conditions::{EntityTag, Preconditions, Shown};
-use crate::dto::left_out::ShowLeftOut;
-use crate::dto::lines::LineFormat;
+use crate::dto::lines::described;
+use crate::dto::schema::{reference, register};
 use crate::idempotency_key;
 use crate::operation::Headers;
 use crate::problem::Problem;
@@ -185,7 +187,7 @@ pub struct Reply<K, T> {
     shape: PhantomData<fn() -> (K, T)>,
 }
 
-impl<K: AnswerKind, T: Type + Serialize> Reply<K, T> {
+impl<K: AnswerKind, T: JsonSchema + Serialize> Reply<K, T> {
     /// An answer with a body.
     ///
     /// # Errors
@@ -353,7 +355,7 @@ impl<K: AnswerKind, T: Type + Serialize> Reply<K, T> {
     }
 }
 
-impl<K: AnswerKind, T: Type + Serialize> Repeatable for Reply<K, T> {
+impl<K: AnswerKind, T: JsonSchema + Serialize> Repeatable for Reply<K, T> {
     fn to_kept(&self) -> KeptAnswer {
         let headers = self.response.headers().iter();
         KeptAnswer {
@@ -382,7 +384,7 @@ impl<K: AnswerKind, T: Type + Serialize> Repeatable for Reply<K, T> {
     }
 }
 
-impl<T: Type + Serialize> Reply<Deleted, T> {
+impl<T: JsonSchema + Serialize> Reply<Deleted, T> {
     /// An answer without a body.
     #[must_use]
     pub fn deleted() -> Self {
@@ -427,7 +429,7 @@ impl<K, T> IntoResponse for Reply<K, T> {
     }
 }
 
-impl<K: AnswerKind, T: Type> ApiResponse for Reply<K, T> {
+impl<K: AnswerKind, T: JsonSchema> ApiResponse for Reply<K, T> {
     fn meta() -> MetaResponses {
         let headers = || {
             K::HEADERS
@@ -444,8 +446,8 @@ impl<K: AnswerKind, T: Type> ApiResponse for Reply<K, T> {
                 .collect::<Vec<_>>()
         };
         let content = if K::HAS_BODY {
-            let json = MetaMediaType { content_type: JSON, schema: T::schema_ref() };
-            let lines = K::LINES.iter().map(|(format, about)| format.described(about));
+            let json = MetaMediaType { content_type: JSON, schema: reference::<T>() };
+            let lines = K::LINES.iter().map(|(format, about)| described(*format, about));
             let documents =
                 K::DOCUMENTS.iter().map(|(media_type, about)| document(media_type, about));
             std::iter::once(json).chain(lines).chain(documents).collect()
@@ -488,7 +490,7 @@ impl<K: AnswerKind, T: Type> ApiResponse for Reply<K, T> {
     }
 
     fn register(registry: &mut Registry) {
-        T::register(registry);
+        register::<T>(registry);
     }
 }
 

@@ -8,13 +8,13 @@ use fireflow_domain::firewall::FirewallRef;
 use fireflow_domain::ids::RuleId;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::inspect::InspectedPolicy;
+use fireflow_formats::views::RuleView;
 use fireflow_service::inspections::PolicyState;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde_json::value::RawValue;
 
 use crate::app::Context;
-use crate::dto::view::RuleView;
 use crate::problem::Problem;
 
 /// The most bytes of text in the cache, and the number of rules that it is sized for.

@@ -9,4 +9,5 @@ pub mod fuzz;
 pub mod random;
 pub mod rule_sets;
 pub mod rules;
+pub mod unchecked;
 pub mod verdicts;

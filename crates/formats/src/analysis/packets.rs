@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use fireflow_domain::analysis::{ByteRange, PacketSet};
 use fireflow_domain::error::{Violation, Violations};
 use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
-use fireflow_domain::packet::{Packet, Payload};
+use fireflow_domain::packet::{GivenPacket, Packet, Payload};
 use fireflow_domain::rule::MAX_ENDPOINTS;
 use fireflow_domain::text::excerpt;
 use schemars::JsonSchema;
@@ -204,6 +204,12 @@ impl From<&Packet> for PacketView {
             icmp_code,
             at: packet.at().to_string(),
         }
+    }
+}
+
+impl From<&GivenPacket> for PacketView {
+    fn from(given: &GivenPacket) -> Self {
+        Self { source_port: given.source_port(), ..given.packet().into() }
     }
 }
 

@@ -1,9 +1,10 @@
 //! `fireflow inspect` gives the service's verdicts from files, without the service.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use fireflow_domain::testing::unchecked::checks_nothing_without;
 use fireflow_storage::DatabaseKind;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -253,11 +254,41 @@ fn a_benchmarks_right_answers_are_checked() {
     assert!(error.contains("packets:5: the packet must be IPv4"), "{error}");
 }
 
+/// The folder of FireFlow's own rule sets.
+fn own_sets() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/rule_sets")
+}
+
+#[test]
+fn own_traces_meet_the_rules_that_they_name() {
+    for name in ["acl", "fw", "ipc"] {
+        let files = format!("--rules {name}.rules.gz --packets {name}.trace.gz");
+        let output = inspect(&own_sets(), &format!("{files} --check --hits --format index"));
+        assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("match the rule that they name"));
+    }
+}
+
+#[test]
+fn own_policies_decide_their_packets_as_the_definition_does() {
+    for name in ["ipv4", "ipv6", "mixed"] {
+        let files = format!("--rules {name}.rules.ndjson.gz --packets {name}.packets.ndjson.gz");
+        let decided = answers(&own_sets(), &format!("{files} --format index"));
+        let file = fireflow_formats::open(&own_sets().join(format!("{name}.answers.gz"))).unwrap();
+        let expected = std::io::read_to_string(file.reader).unwrap();
+        assert!(expected.lines().count() >= 1_000, "{name}");
+        for (line, (decided, expected)) in decided.lines().zip(expected.lines()).enumerate() {
+            assert_eq!(decided, expected, "{name}: packet {}", line + 1);
+        }
+        assert_eq!(decided, expected, "{name}");
+    }
+}
+
 #[test]
 fn the_public_traces_meet_the_rules_that_they_name() {
     let sets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/rulesets");
     if !sets.exists() {
-        return;
+        return checks_nothing_without("the public rule sets");
     }
     for name in ["acl1_10k", "fw1_1k", "ipc1_1k"] {
         let file = |kind: &str| sets.join(format!("{name}.{kind}.gz")).display().to_string();

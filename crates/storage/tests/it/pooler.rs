@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use fireflow_domain::store::{Storage, Terms, WriteKind};
+use fireflow_domain::testing::unchecked::checks_nothing_without;
 use fireflow_domain::usecase::firewall;
 use fireflow_storage::testing::{options, postgres_url};
 use fireflow_storage::{Database, OpenError};
@@ -41,14 +42,10 @@ fn program() -> Option<&'static str> {
 }
 
 impl PgBouncer {
-    /// Starts one in front of the test server. Returns `None`, and prints why, if it is not
-    /// installed.
+    /// Starts one in front of the test server. Returns `None`, and notes that, if it is not installed.
     fn start(pool_mode: &str) -> Option<Self> {
         let Some(program) = program() else {
-            eprintln!(
-                "SKIPPED: nothing is known about PgBouncer here: the package `pgbouncer` is not \
-                 installed (`cargo xtask ci --install` does)"
-            );
+            checks_nothing_without("PgBouncer (`cargo xtask ci --install` installs it)");
             return None;
         };
         let server = PgConnectOptions::from_str(&postgres_url()).unwrap();

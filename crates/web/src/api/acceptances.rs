@@ -17,7 +17,6 @@ use crate::app::Context;
 use crate::auth::{As, Editor, Viewer};
 use crate::dto::acceptance::AcceptanceBody;
 use crate::dto::body::Body;
-use crate::dto::schema::Schema;
 use crate::operation::Operation;
 use crate::params::QueryString;
 use crate::path_id::RawId;
@@ -50,14 +49,14 @@ impl Acceptances {
         firewall_id: Path<RawId>,
         filtering_policy_id: Path<RawId>,
         query: QueryString,
-    ) -> Result<Reply<Answered, Schema<AcceptanceListView>>, Problem> {
+    ) -> Result<Reply<Answered, AcceptanceListView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::LIST).finish()?;
         let all = all(&ctx, firewall, policy).await?;
         let count = all.len();
         let write = move || {
             let items = all.iter().map(AcceptanceView::from).collect();
-            Reply::new(&Schema(AcceptanceListView { items }))
+            Reply::new(&AcceptanceListView { items })
         };
         ctx.run_for_rows(count, write).await?
     }
@@ -82,7 +81,7 @@ impl Acceptances {
         finding_id: Path<String>,
         query: QueryString,
         body: Body<AcceptanceBody>,
-    ) -> Result<Reply<Answered, Schema<AcceptanceView>>, Problem> {
+    ) -> Result<Reply<Answered, AcceptanceView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::ACCEPT).finish()?;
         let now = ctx.caller.now;
@@ -103,7 +102,7 @@ impl Acceptances {
                 })
             })
             .await?;
-        Reply::new(&Schema(AcceptanceView::from(&accepted)))
+        Reply::new(&AcceptanceView::from(&accepted))
     }
 
     const WITHDRAW: Operation = Operation::deletes("withdrawAcceptance");
@@ -123,7 +122,7 @@ impl Acceptances {
         filtering_policy_id: Path<RawId>,
         finding_id: Path<String>,
         query: QueryString,
-    ) -> Result<Reply<Deleted, Schema<AcceptanceView>>, Problem> {
+    ) -> Result<Reply<Deleted, AcceptanceView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::WITHDRAW).finish()?;
         let Some(finding) = FindingId::parse(&finding_id) else {

@@ -17,6 +17,7 @@ use fireflow_formats::analysis::{
     AnalysisPageView, ComparisonView, FindingQuery, FindingsFormat, LabelledPolicy, MAX_PAGE_SIZE,
     PartitionView, SearchView, partition_view, search_view,
 };
+use fireflow_formats::rule_export::LineFormat;
 use fireflow_service::analyses::{KeptAnalysis, Progress, bytes_of};
 use fireflow_service::budget::{Shortage, Use};
 use poem::http::header;
@@ -29,8 +30,6 @@ use crate::app::Context;
 use crate::auth::{As, Viewer};
 use crate::dto::analysis::{ComparisonBody, PartitionBody, SearchBody};
 use crate::dto::body::Body;
-use crate::dto::lines::LineFormat;
-use crate::dto::schema::Schema;
 use crate::export::preferred;
 use crate::operation::Operation;
 use crate::params::{self, Param, ParamKind, QueryString, param};
@@ -124,7 +123,7 @@ impl Analyses {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         AcceptedFindings(format): AcceptedFindings,
-    ) -> Result<Reply<Analysed, Schema<AnalysisPageView>>, Problem> {
+    ) -> Result<Reply<Analysed, AnalysisPageView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         let address = query.requested();
         let mut query = query.open(&Self::FINDINGS);
@@ -178,7 +177,7 @@ impl Analyses {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         body: Body<ComparisonBody>,
-    ) -> Result<Reply<Answered, Schema<ComparisonView>>, Problem> {
+    ) -> Result<Reply<Answered, ComparisonView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::COMPARISON).finish()?;
         let now = ctx.caller.now;
@@ -218,7 +217,7 @@ impl Analyses {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         body: Body<SearchBody>,
-    ) -> Result<Reply<Answered, Schema<SearchView>>, Problem> {
+    ) -> Result<Reply<Answered, SearchView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::SEARCH).finish()?;
         let now = ctx.caller.now;
@@ -263,7 +262,7 @@ impl Analyses {
         filtering_policy_id: Path<RawId>,
         query: QueryString,
         body: Body<PartitionBody>,
-    ) -> Result<Reply<Answered, Schema<PartitionView>>, Problem> {
+    ) -> Result<Reply<Answered, PartitionView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::PARTITION).finish()?;
         let now = ctx.caller.now;
@@ -309,7 +308,7 @@ async fn answer(
     inspected: InspectedPolicy,
     kept: Arc<KeptAnalysis>,
     asked: FindingQuery,
-) -> Result<Reply<Analysed, Schema<AnalysisPageView>>, Problem> {
+) -> Result<Reply<Analysed, AnalysisPageView>, Problem> {
     let count = asked.at_most(kept.analysis.findings.len());
     let bytes = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(FINDING_BYTES);
     ctx.borrow_memory(Use::Answer, bytes).await?;

@@ -13,11 +13,11 @@ use poem_openapi::OpenApi;
 
 use super::Tag;
 use crate::auth::{As, Editor};
-use crate::dto::audit::{AuditEventPage, AuditEventView};
 use crate::operation::{Access, Operation};
 use crate::params::{self, Param, ParamKind, QueryString, param};
 use crate::problem::Problem;
 use crate::reply::{Listed, Reply};
+use fireflow_formats::views::{AuditEventPage, AuditEventView};
 
 /// The operations on the audit trail.
 #[derive(Debug)]

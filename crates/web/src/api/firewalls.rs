@@ -15,16 +15,14 @@ use super::{Tag, firewall_id};
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::Conditions;
 use crate::dto::body::{Body, OptionalBody};
-use crate::dto::expansion::{self, firewall_views};
 use crate::dto::firewall::{FirewallBody, FirewallPatchBody};
-use crate::dto::left_out::ShowLeftOut;
 use crate::dto::restore::RestoreBody;
-use crate::dto::view::{FirewallPage, FirewallView};
 use crate::operation::Operation;
 use crate::params::{self, Param, QueryString};
 use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply, Restored};
+use fireflow_formats::views::{self, FirewallPage, FirewallView, ShowLeftOut, firewall_views};
 
 const EXPAND: Param = params::expand(&["filtering_policies", "filtering_policies.rules"]);
 
@@ -73,7 +71,7 @@ impl Firewalls {
             query.part("firewalls", &mut filter.expression, &order, ctx.caller.now);
         query.finish_list()?;
         let request_size = request.size();
-        ctx.borrow_for_rows(expansion::rows(request_size, expand.is_some())).await?;
+        ctx.borrow_for_rows(views::rows(request_size, expand.is_some())).await?;
         let (page, policies) = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -94,7 +92,7 @@ impl Firewalls {
                 Reply::selected(&view, fields.as_ref())?.with_pagination(&page, &address, &scope);
             Ok(reply.with_left_out(&left_out))
         };
-        ctx.run_for_rows(expansion::weight(request_size, expand.is_some()), write).await?
+        ctx.run_for_rows(views::weight(request_size, expand.is_some()), write).await?
     }
 
     const CREATE: Operation = Operation::creates("createFirewall").takes(&[params::READ_ONLY]);
@@ -146,7 +144,7 @@ impl Firewalls {
         let expand = query.expand_firewalls();
         query.finish()?;
         if expand.is_some() {
-            ctx.borrow_for_rows(expansion::rows(1, true)).await?;
+            ctx.borrow_for_rows(views::rows(1, true)).await?;
             // The embedded children change without a change of the firewall's tag, so the answer
             // has no tag.
             let (found, policies) = ctx

@@ -12,6 +12,10 @@ use fireflow_domain::time::Instant as DomainInstant;
 use fireflow_domain::usecase::policy::{self, LeftOutPolicies};
 use fireflow_formats::packet::packets;
 use fireflow_formats::query::{given_packet, packet, packet_parts};
+use fireflow_formats::rule_export::LineFormat;
+use fireflow_formats::views::{
+    InspectionItemView, InspectionView, PolicyInspectionPage, PolicyInspectionView, ShowLeftOut,
+};
 use fireflow_service::budget::Shortage;
 use fireflow_service::error::ServiceError;
 use poem::http::HeaderName;
@@ -21,12 +25,6 @@ use poem_openapi::param::Path;
 use super::{Tag, firewall_id, policy_ids};
 use crate::auth::{As, Viewer};
 use crate::dto::body::PacketsBody;
-use crate::dto::inspection::{
-    InspectionItemView, InspectionView, PolicyInspectionPage, PolicyInspectionView,
-    WrittenInspection,
-};
-use crate::dto::left_out::ShowLeftOut;
-use crate::dto::lines::LineFormat;
 use crate::inspection_stream;
 use crate::operation::Operation;
 use crate::params::{self, Param, ParamKind, QueryString, param};
@@ -105,7 +103,7 @@ impl Inspections {
         firewall_id: Path<RawId>,
         filtering_policy_id: Path<RawId>,
         query: QueryString,
-    ) -> Result<Reply<Answered, InspectionView>, Problem> {
+    ) -> Result<Reply<Answered, InspectionView<'static>>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         let (start, now) = (Instant::now(), ctx.caller.now);
         let mut query = query.open(&Self::ONE);
@@ -113,7 +111,7 @@ impl Inspections {
         let given = packet(query, now)?;
         for _ in 0..ROUNDS {
             let inspected = ctx.compiled_policy(firewall, policy).await?;
-            let decide = move |it: &_| WrittenInspection::new(it, &given, explains);
+            let decide = move |it: &_| InspectionView::new(it, &given, explains);
             let decided = ctx.app.inspections.decide(&ctx, &inspected, explains, decide).await?;
             let (mut answer, rule) = decided;
             let text = match rule {
@@ -194,7 +192,7 @@ impl Inspections {
         let inspected = ctx.compiled_policy(firewall, policy).await?;
         let telemetry = Arc::clone(&ctx.app.telemetry);
         let finish = move |views: Vec<InspectionItemView>| {
-            let actions = views.iter().map(|view| view.action.as_str());
+            let actions = views.iter().map(|view| view.action);
             telemetry.metrics.inspected(actions, start.elapsed());
             Reply::new(&views)
         };
@@ -261,7 +259,7 @@ impl Inspections {
             let decide = move |it: &_| PolicyInspectionView::new(it, &given);
             items.push(ctx.app.inspections.decide(&ctx, &inspected, false, decide).await?);
         }
-        let actions = items.iter().map(|item| item.action.as_str());
+        let actions = items.iter().map(|item| item.action);
         ctx.app.telemetry.metrics.inspected(actions, start.elapsed());
         let left_out = LeftOutPolicies::of(newer);
         let view = PolicyInspectionPage {

@@ -23,16 +23,14 @@ use crate::app::Context;
 use crate::auth::{As, Editor, Viewer};
 use crate::conditions::Conditions;
 use crate::dto::body::{Body, OptionalBody};
-use crate::dto::expansion::{self, policy_views};
-use crate::dto::left_out::ShowLeftOut;
 use crate::dto::policy::{PolicyBody, PolicyPatchBody};
 use crate::dto::restore::RestoreBody;
-use crate::dto::view::{PolicyPage, PolicyView};
 use crate::operation::Operation;
 use crate::params::{self, Param, ParamKind, QueryString, param};
 use crate::path_id::RawId;
 use crate::problem::Problem;
 use crate::reply::{Changed, Created, Deleted, Fetched, Listed, Reply, Restored};
+use fireflow_formats::views::{self, PolicyPage, PolicyView, ShowLeftOut, policy_views};
 
 /// The operations on filtering policies.
 #[derive(Debug)]
@@ -76,7 +74,7 @@ async fn answer(
         let reply = Reply::selected(&view, fields.as_ref())?;
         Ok(reply.with_pagination(&page, &address, &scope).with_left_out(&left_out))
     };
-    ctx.run_for_rows(expansion::weight(size, expands), write).await?
+    ctx.run_for_rows(views::weight(size, expands), write).await?
 }
 
 #[OpenApi(tag = "Tag::FilteringPolicies")]
@@ -117,7 +115,7 @@ impl Policies {
         let list = format!("policies of {firewall}");
         let (scope, request) = query.part(&list, &mut filter.expression, &order, ctx.caller.now);
         query.finish_list()?;
-        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
+        ctx.borrow_for_rows(views::rows(request.size(), expands)).await?;
         let found = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -157,7 +155,7 @@ impl Policies {
             query.only_ordered_by(&order, &[Id, ByName, CreatedAt, UpdatedAt], PolicyField::as_str);
         }
         query.finish_list()?;
-        ctx.borrow_for_rows(expansion::rows(request.size(), expands)).await?;
+        ctx.borrow_for_rows(views::rows(request.size(), expands)).await?;
         let found = ctx
             .read_list(|uow, caller| {
                 Box::pin(async move {
@@ -233,7 +231,7 @@ impl Policies {
         let expands = query.expand_policies();
         query.finish()?;
         if expands {
-            ctx.borrow_for_rows(expansion::rows(1, true)).await?;
+            ctx.borrow_for_rows(views::rows(1, true)).await?;
         }
         let mode = if expands { ReadKind::Snapshot } else { ReadKind::Single };
         let (found, rules) = ctx
@@ -257,7 +255,7 @@ impl Policies {
             Ok((Reply::selected(&view, fields.as_ref())?, found))
         };
         let written: Result<_, Problem> =
-            ctx.run_for_rows(expansion::weight(1, expands), write).await?;
+            ctx.run_for_rows(views::weight(1, expands), write).await?;
         let (reply, found) = written?;
         // The state of a policy includes its rules, so a tag covers them.
         reply.unless_known(&conditions, &found).await

@@ -20,14 +20,13 @@ use fireflow_formats::selected::Fields;
 
 use crate::app::Context;
 use crate::conditions::{EntityTag, Preconditions, Shown};
-use crate::dto::left_out::ShowLeftOut;
-use crate::dto::lines::{LineFormat, RuleLines};
-use crate::dto::view::{Part, RulePage, RuleView};
 use crate::export::Begun;
 use crate::operation::Operation;
 use crate::params::QueryString;
 use crate::problem::Problem;
 use crate::reply::{AnswerKind, ListedRules, ListedWithTag, Reply};
+use fireflow_formats::rule_export::{LineFormat, RuleLines};
+use fireflow_formats::views::{Part, RulePage, RuleView, ShowLeftOut};
 
 /// A request for a list of rules.
 pub(super) struct RuleList {

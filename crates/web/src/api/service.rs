@@ -3,7 +3,8 @@
 use fireflow_auth::KeyFileStatus;
 use fireflow_domain::actor::Role;
 use poem::http::HeaderMap;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::OpenApi;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Tag;
@@ -24,8 +25,8 @@ pub struct Service {
 }
 
 /// The caller.
-#[derive(Debug, Object, Serialize)]
-#[oai(rename = "Whoami")]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Whoami")]
 pub struct WhoamiView {
     /// The token's subject.
     pub subject: String,
@@ -38,16 +39,16 @@ pub struct WhoamiView {
 }
 
 /// A status and nothing else.
-#[derive(Debug, Object, Serialize)]
-#[oai(rename = "ProbeStatus")]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ProbeStatus")]
 pub struct StatusView {
     /// `ok`.
     pub status: String,
 }
 
 /// The health of the service.
-#[derive(Debug, Object, Serialize)]
-#[oai(rename = "Health")]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Health")]
 pub struct HealthView {
     /// `OK`, or `unavailable` if the database does not respond, lacks migrations or accepts no
     /// writes.
@@ -67,8 +68,8 @@ pub struct HealthView {
 }
 
 /// The state of a file of secrets, public keys or revocations.
-#[derive(Debug, Object, Serialize)]
-#[oai(rename = "KeyFile")]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "KeyFile")]
 pub struct KeyFileView {
     /// `secrets`, `public_keys` or `revocations`.
     pub file: String,

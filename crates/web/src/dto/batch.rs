@@ -1,12 +1,11 @@
 //! Batches: many changes of a policy's rules, all or none.
 
-use fireflow_domain::time::Instant;
-use fireflow_domain::usecase::batch::{Batch, Outcome};
+use fireflow_formats::views::PortEntryView;
 use poem_openapi::Object;
-use serde::Serialize;
 
 use super::rule::{RuleBody, RulePatchBody};
-use super::view::{PortEntryView, RuleView};
+use super::schema::Schema;
+
 /// One change. `create` takes `rule` and optionally a place, `update` takes `rule_id` and `patch`,
 /// `delete` takes `rule_id`, `move` takes `rule_ids` and a place, and `restore` takes the `rule_id`
 /// of a deleted rule and optionally `name` and `duplicates`.
@@ -57,7 +56,10 @@ impl poem_openapi::types::Example for BatchBody {
         let rule = RuleBody {
             name: Some("no-telnet".into()),
             priority: None,
-            ports: Some(vec![PortEntryView { number: Some(23), ..PortEntryView::default() }]),
+            ports: Some(vec![Schema(PortEntryView {
+                number: Some(23),
+                ..PortEntryView::default()
+            })]),
             ..<RuleBody as poem_openapi::types::Example>::example()
         };
         let rule = RuleBody { action: super::rule::ActionWord::Deny, ..rule };
@@ -76,60 +78,6 @@ impl poem_openapi::types::Example for BatchBody {
                 after: None,
                 at: Some("first".into()),
             }],
-        }
-    }
-}
-
-/// The result of an operation.
-#[derive(Debug, Object, Serialize)]
-#[oai(rename = "RuleOperationResult", skip_serializing_if_is_none)]
-pub struct OutcomeView {
-    /// The rule after the whole batch, if it was created, changed or restored.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<RuleView>,
-    /// The rule that was created, changed, deleted or restored.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule_id: Option<i64>,
-    /// The rules that were moved.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule_ids: Option<Vec<i64>>,
-}
-
-/// The result of a batch.
-#[derive(Debug, Object, Serialize)]
-#[oai(rename = "RuleBatchResult")]
-pub struct BatchView {
-    /// The policy's revision after the batch.
-    pub revision: i64,
-    /// How many rules the policy has.
-    pub rule_count: u64,
-    /// The result of each operation, in order.
-    pub items: Vec<OutcomeView>,
-}
-
-impl BatchView {
-    /// The result of a batch, with its rules at an instant.
-    #[must_use]
-    pub fn at(batch: &Batch, now: Instant) -> Self {
-        let items = batch.outcomes.iter().map(|outcome| match outcome {
-            Outcome::Written(id, rule) => OutcomeView {
-                rule: rule.as_ref().map(|rule| RuleView::at(rule, now)),
-                rule_id: Some(id.get()),
-                rule_ids: None,
-            },
-            Outcome::Deleted(id) => {
-                OutcomeView { rule: None, rule_id: Some(id.get()), rule_ids: None }
-            }
-            Outcome::Moved(ids) => OutcomeView {
-                rule: None,
-                rule_id: None,
-                rule_ids: Some(ids.iter().map(|id| id.get()).collect()),
-            },
-        });
-        Self {
-            revision: batch.policy.revision.0,
-            rule_count: batch.policy.rule_count,
-            items: items.collect(),
         }
     }
 }

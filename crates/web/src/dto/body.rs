@@ -7,6 +7,7 @@ use fireflow_domain::error::Violations;
 use fireflow_formats::json::Meter;
 use fireflow_formats::members::read_json;
 use fireflow_formats::packet::MAX_PACKETS;
+use fireflow_formats::rule_export::LineFormat;
 use poem::http::header;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
@@ -15,7 +16,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::Value;
 
 use super::inspection::PacketBody;
-use super::lines::LineFormat;
+use super::lines::described;
 use crate::problem::{Code, Problem};
 use crate::reply::JSON;
 use crate::upload::{Upload, check_encoding};
@@ -211,8 +212,10 @@ impl<'a> ApiExtractor<'a> for PacketsBody {
         let schema = MetaSchemaRef::Inline(Box::new(packets));
         let content = vec![
             MetaMediaType { content_type: JSON, schema },
-            LineFormat::Ndjson
-                .described("One packet per line, each as in the array; any number of them"),
+            described(
+                LineFormat::Ndjson,
+                "One packet per line, each as in the array; any number of them",
+            ),
         ];
         Some(MetaRequest { description: None, content, required: true })
     }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use fireflow_formats::views::{EndpointView, PortEntryView, PortValue};
 use poem_openapi::{Enum, Object};
 
-use super::view::{EndpointView, PortEntryView, PortValue};
+use super::schema::Schema;
 
 /// What is done with a packet. Accepted in any case on input.
 #[derive(Debug, Clone, Copy, Enum)]
@@ -44,13 +45,13 @@ pub struct RuleBody {
     pub icmp_code: Option<u8>,
     /// Alternatives for the packet's source.
     #[oai(validator(min_items = 1, max_items = 1000))]
-    pub sources: Vec<EndpointView>,
+    pub sources: Vec<Schema<EndpointView>>,
     /// Alternatives for the packet's destination.
     #[oai(validator(min_items = 1, max_items = 1000))]
-    pub destinations: Vec<EndpointView>,
+    pub destinations: Vec<Schema<EndpointView>>,
     /// Destination ports for destinations that have no port of their own; empty: every port.
     #[oai(validator(max_items = 1000))]
-    pub ports: Option<Vec<PortEntryView>>,
+    pub ports: Option<Vec<Schema<PortEntryView>>>,
     /// Whether the rule is evaluated; omitted: true.
     pub enabled: Option<bool>,
     /// Whether matches are to be logged; omitted: false.
@@ -72,7 +73,7 @@ pub struct RuleBody {
 
 impl poem_openapi::types::Example for RuleBody {
     fn example() -> Self {
-        let entry = |address: &str, port| EndpointView { address: address.into(), port };
+        let entry = |address: &str, port| Schema(EndpointView { address: address.into(), port });
         Self {
             name: Some("web-in".into()),
             action: ActionWord::Allow,
@@ -89,7 +90,10 @@ impl poem_openapi::types::Example for RuleBody {
                 entry("198.51.100.10", None),
                 entry("198.51.100.11", Some(PortValue::Number(8443))),
             ],
-            ports: Some(vec![PortEntryView { number: Some(443), ..PortEntryView::default() }]),
+            ports: Some(vec![Schema(PortEntryView {
+                number: Some(443),
+                ..PortEntryView::default()
+            })]),
             enabled: None,
             log: None,
             starts_at: None,
@@ -126,13 +130,13 @@ pub struct RulePatchBody {
     pub icmp_code: Option<u8>,
     /// Alternatives for the packet's source.
     #[oai(validator(min_items = 1, max_items = 1000))]
-    pub sources: Option<Vec<EndpointView>>,
+    pub sources: Option<Vec<Schema<EndpointView>>>,
     /// Alternatives for the packet's destination.
     #[oai(validator(min_items = 1, max_items = 1000))]
-    pub destinations: Option<Vec<EndpointView>>,
+    pub destinations: Option<Vec<Schema<EndpointView>>>,
     /// Destination ports for destinations that have no port of their own; empty: every port.
     #[oai(validator(max_items = 1000))]
-    pub ports: Option<Vec<PortEntryView>>,
+    pub ports: Option<Vec<Schema<PortEntryView>>>,
     /// Whether the rule is evaluated.
     pub enabled: Option<bool>,
     /// Whether matches are to be logged.

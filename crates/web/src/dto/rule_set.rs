@@ -1,52 +1,21 @@
-//! The whole rule set of a policy: its body, and the result of its replacement.
+//! The whole rule set of a policy: its body.
 
 use fireflow_domain::ids::PolicyId;
-use fireflow_domain::usecase::rule_set::{GivenRule, Replaced};
+use fireflow_domain::usecase::rule_set::GivenRule;
 use fireflow_formats::rule::SetReading;
+use fireflow_formats::rule_export::LineFormat;
 use fireflow_formats::rule_set::{RuleSetFormat, rule_set};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
-use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, Object};
-use serde::Serialize;
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::body::{NDJSON, check_media_type, essence};
-use super::lines::LineFormat;
+use super::lines::described;
 use super::rule::RuleBody;
 use crate::problem::Problem;
 use crate::reply::JSON;
 use crate::upload::Upload;
-
-/// The result of replacing a rule set.
-#[derive(Debug, Object, Serialize)]
-#[oai(rename = "ReplacedRules")]
-pub struct ReplacedView {
-    /// The policy's revision after the replacement.
-    pub revision: i64,
-    /// How many rules the policy has.
-    pub rule_count: u64,
-    /// How many were created.
-    pub created: u64,
-    /// How many were changed.
-    pub updated: u64,
-    /// How many were deleted.
-    pub deleted: u64,
-    /// How many stayed as they were.
-    pub unchanged: u64,
-}
-
-impl From<&Replaced> for ReplacedView {
-    fn from(replaced: &Replaced) -> Self {
-        Self {
-            revision: replaced.policy.revision.0,
-            rule_count: replaced.policy.rule_count,
-            created: replaced.created,
-            updated: replaced.updated,
-            deleted: replaced.deleted,
-            unchanged: replaced.unchanged,
-        }
-    }
-}
 
 /// The schema of a rule of a set.
 pub const RULE: &str = "FirewallRuleOfSet";
@@ -76,8 +45,11 @@ impl<'a> ApiExtractor<'a> for RuleSetBody {
         let schema = MetaSchemaRef::Inline(Box::new(set));
         let content = vec![
             MetaMediaType { content_type: JSON, schema },
-            LineFormat::Csv.described("A whole export: a header, and one line per rule (RFC 4180)"),
-            LineFormat::Ndjson.described("A whole export: one rule per line"),
+            described(
+                LineFormat::Csv,
+                "A whole export: a header, and one line per rule (RFC 4180)",
+            ),
+            described(LineFormat::Ndjson, "A whole export: one rule per line"),
         ];
         Some(MetaRequest { description: None, content, required: true })
     }

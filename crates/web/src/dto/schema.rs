@@ -26,16 +26,11 @@ impl<T: JsonSchema + Send + Sync> Type for Schema<T> {
     }
 
     fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Reference(T::schema_name().into_owned())
+        reference::<T>()
     }
 
-    /// The framework's schemas have no room for those of another library. So this registers a schema
-    /// of this name, with the actual ones as its default, and [`replace`] puts them in its place.
     fn register(registry: &mut Registry) {
-        registry.create_schema::<Self, _>(T::schema_name().into_owned(), |_| MetaSchema {
-            default: Some(json!({DERIVED: derived::<T>()})),
-            ..MetaSchema::new("object")
-        });
+        register::<T>(registry);
     }
 
     fn as_raw_value(&self) -> Option<&Self> {
@@ -63,12 +58,42 @@ impl<T: JsonSchema + Send + Sync> ParseFromJSON for Schema<T> {
 /// The member of a default that has derived schemas.
 const DERIVED: &str = "derived schemas";
 
-/// The schemas of a type and of all types in it, by name.
-fn derived<T: JsonSchema>() -> Map<String, Value> {
-    let mut generator =
-        SchemaSettings::openapi3().for_serialize().with_transform(adapt).into_generator();
-    generator.subschema_for::<T>();
-    generator.take_definitions(true)
+/// The name in a reference to a schema.
+fn name_in(schema: &Value) -> Option<&str> {
+    schema.get("$ref")?.as_str()?.rsplit('/').next()
+}
+
+/// The schema of a type, and the schemas that it refers to, by name.
+fn derived<T: JsonSchema>() -> (Value, Map<String, Value>) {
+    let settings = SchemaSettings::openapi3().for_serialize().with_transform(adapt);
+    let mut generator = settings.into_generator();
+    let schema = generator.subschema_for::<T>();
+    (schema.to_value(), generator.take_definitions(true))
+}
+
+/// A reference to the schema of a type, or of a list of the type.
+pub fn reference<T: JsonSchema>() -> MetaSchemaRef {
+    let (schema, _) = derived::<T>();
+    let reference =
+        |schema: &Value| MetaSchemaRef::Reference(name_in(schema).unwrap_or_default().to_owned());
+    match schema.get("items") {
+        None => reference(&schema),
+        Some(item) => {
+            let items = Some(Box::new(reference(item)));
+            MetaSchemaRef::Inline(Box::new(MetaSchema { items, ..MetaSchema::new("array") }))
+        }
+    }
+}
+
+/// Registers the schemas of a type. The framework's schemas have no room for those of another library.
+/// So this registers a schema of the type's name with the actual schemas as its default, and [`replace`]
+/// puts them in its place.
+pub fn register<T: JsonSchema>(registry: &mut Registry) {
+    let (schema, all) = derived::<T>();
+    let name = name_in(&schema).or_else(|| name_in(schema.get("items")?));
+    let placeholder =
+        MetaSchema { default: Some(json!({DERIVED: all})), ..MetaSchema::new("object") };
+    registry.schemas.entry(name.unwrap_or_default().to_owned()).or_insert(placeholder);
 }
 
 /// Gives a schema the form that the framework would give it.

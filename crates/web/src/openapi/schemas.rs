@@ -12,15 +12,15 @@ use fireflow_domain::rule::WarningCode;
 use fireflow_formats::patterns::{
     ADDRESS, ADDRESS_RANGE, FREE_TEXT, LABEL_VALUE, NAME, NAME_OR_EMPTY, protocol,
 };
+use fireflow_formats::views::Part;
 use serde_json::{Map, Value, json};
 
 use super::{member, object};
 use crate::dto::rule_set::RULE;
-use crate::dto::view::Part;
 use crate::params::ACTION;
 use crate::problem::Code;
 
-/// Members that can be null, by schema.
+/// Members that can be null in requests, by schema. Those of answers follow from their types.
 const NULLABLE: &[(&str, &[&str])] = &[
     ("Endpoint", &["port"]),
     ("PortEntry", &["number", "from", "to"]),
@@ -45,46 +45,15 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ),
     ("FirewallPatch", &["description", "labels"]),
     ("FilteringPolicyPatch", &["description", "labels"]),
-    ("FirewallRule", &["name", "icmp_type", "icmp_code", "starts_at", "expires_at"]),
-    ("RuleSummary", &["name"]),
     ("Packet", &["source_port", "destination_port", "protocol", "icmp_type", "icmp_code", "at"]),
-    ("InspectedPacket", &["source_port", "destination_port", "icmp_type", "icmp_code"]),
-    ("Inspection", &["active_rule"]),
-    ("InspectionItem", &["active_rule"]),
-    ("PortVerdict", &["rule_id"]),
-    ("Explanation", &["matched"]),
-    ("MatchedEntries", &["port_index", "port"]),
-    ("Whoami", &["tenants"]),
-    ("AuditEvent", &["filtering_policy_id", "tenant", "sequence", "hash"]),
     ("RuleRestoration", &["name"]),
     ("RuleOperation", &["name"]),
-    ("KeyFile", &["fault"]),
-    ("Analysis", &["until", "next_cursor"]),
-    ("NamedRule", &["name"]),
-    (
-        "Finding",
-        &[
-            "conflicts_with",
-            "effect",
-            "witness",
-            "until",
-            "pointer",
-            "service",
-            "pairs",
-            "fix",
-            "acceptance",
-        ],
-    ),
-    ("Acceptance", &["until"]),
     ("NewAcceptance", &["until", "proof"]),
     ("NewComparison", &["left", "from", "until"]),
     ("ComparedPolicy", &["firewall_id", "filtering_policy_id", "default_action"]),
-    ("Difference", &["left_rule", "right_rule"]),
     ("SearchOutcome", &["action", "rule_id"]),
     ("NewSearch", &["limit", "from", "until"]),
-    ("FoundPackets", &["rule"]),
     ("NewPartition", &["at"]),
-    ("PartitionPart", &["rule"]),
 ];
 
 /// The constraints on a member in addition to its type.

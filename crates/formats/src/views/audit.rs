@@ -1,16 +1,13 @@
-//! Audit events in answers.
+//! Audit events as JSON.
 
 use fireflow_domain::audit::AuditRecord;
-use poem_openapi::Object;
-use poem_openapi::types::Any;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::view::pages;
-
 /// One change.
-#[derive(Debug, Object, Serialize)]
-#[oai(rename = "AuditEvent")]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuditEvent")]
 pub struct AuditEventView {
     /// Identifies the event; later events have higher ids.
     pub id: i64,
@@ -42,9 +39,9 @@ pub struct AuditEventView {
     /// The hash of the event's content and of the previous event: 66 hexadecimal digits.
     pub hash: Option<String>,
     /// The resource before the change, as GET returned it; null if it was created or restored.
-    pub before: Option<Any<Value>>,
+    pub before: Option<Value>,
     /// The resource after the change, as GET returned it; null if it was deleted.
-    pub after: Option<Any<Value>>,
+    pub after: Option<Value>,
 }
 
 impl AuditEventView {
@@ -74,7 +71,7 @@ impl From<&AuditRecord> for AuditEventView {
         // The service writes states as JSON. If a state was written by other means and is not JSON,
         // it is shown as text.
         let state = |text: &String| {
-            Any(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())))
+            serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()))
         };
         Self {
             id: record.id,
@@ -95,9 +92,4 @@ impl From<&AuditRecord> for AuditEventView {
             after: record.after.as_ref().map(state),
         }
     }
-}
-
-pages! {
-    /// A page of audit events.
-    AuditEventPage, "AuditEventPage", AuditEventView
 }

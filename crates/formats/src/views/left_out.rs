@@ -2,16 +2,18 @@
 
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::usecase::policy::LeftOutPolicies;
-use poem_openapi::Object;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::view::FirewallReferenceView;
-use crate::problem::Code;
+use super::resources::FirewallReferenceView;
+
+/// The code of the problem that a request for such a policy itself gets.
+pub const NEWER_POLICY: &str = "newer_policy";
 
 /// The policies that a response leaves out, because a newer version wrote rules in them that this
 /// version cannot read.
-#[derive(Debug, Object, Serialize)]
-#[oai(rename = "LeftOut")]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LeftOut")]
 pub struct LeftOutView {
     /// The reason: `newer_policy`, the problem code of a request for the policy itself.
     pub code: String,
@@ -22,8 +24,8 @@ pub struct LeftOutView {
 }
 
 /// A policy that is left out.
-#[derive(Debug, Object, Serialize)]
-#[oai(rename = "LeftOutPolicy")]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LeftOutPolicy")]
 pub struct LeftOutPolicyView {
     /// Identifies the policy.
     pub id: i64,
@@ -55,7 +57,7 @@ impl ShowLeftOut for LeftOutPolicies {
     fn view(&self) -> Option<LeftOutView> {
         let Self { policies, has_more } = self;
         (!policies.is_empty()).then(|| LeftOutView {
-            code: Code::NewerPolicy.as_str().to_owned(),
+            code: NEWER_POLICY.to_owned(),
             filtering_policies: policies.iter().map(Into::into).collect(),
             has_more: *has_more,
         })

@@ -9,7 +9,8 @@ use fireflow_domain::policy::Policy;
 use fireflow_domain::time::Instant;
 use fireflow_domain::usecase::expand::{EmbeddedPolicies, EmbeddedRules};
 
-use super::view::{FirewallView, PolicyView, RuleView};
+use super::resources::{FirewallView, PolicyView};
+use super::rule::RuleView;
 
 /// How many rows an answer counts as before its embedded children are known. There can be 10,000
 /// rules, but usually there are far fewer.
