@@ -24,8 +24,8 @@ use fireflow_domain::usecase::inspect::{self, InspectedPolicy};
 use fireflow_domain::usecase::policy;
 use tokio::sync::watch;
 
-use self::kept::{Basis, Kept, identity};
 pub use self::kept::{AnalysisQuestion, KeptAnalysis};
+use self::kept::{Basis, Kept, identity};
 use self::waiting::Interest;
 use crate::budget::{Budget, Reservation, Shortage, Use};
 use crate::error::ServiceError;
