@@ -16,6 +16,7 @@ use super::collect::Piece;
 use super::context::Context;
 use super::explore::{Exploration, decided_by};
 use super::findings::Outcome;
+use super::let_in::{Exposure, LetIn, let_in};
 use super::packets::PacketSet;
 use super::ranges::{Range, difference, intersection, meets, normalized};
 use super::ranks::Ranks;
@@ -91,29 +92,6 @@ struct Search<'a> {
     public: &'a [Range],
     /// From how many addresses on a service can be reached by anybody.
     anybody: f64,
-}
-
-/// Packets of a service that a rule lets in.
-#[derive(Clone)]
-struct LetIn {
-    rule: Slot,
-    cell: Cell,
-}
-
-/// What is known about a service.
-#[derive(Default)]
-struct Exposure {
-    /// The destinations that anybody can reach.
-    destinations: Vec<Range>,
-    /// The rules that let anybody in, alone or with others, and the sources that each lets in.
-    rules: BTreeMap<Slot, Vec<Range>>,
-    /// The first packets that they let in, and how many sets of them there are.
-    shown: Vec<LetIn>,
-    count: usize,
-    /// The first packets of the first rule.
-    first: Option<LetIn>,
-    /// Packets to other destinations, from too few addresses for anybody.
-    few: Vec<LetIn>,
 }
 
 /// What is exposed at an instant, for each service, and for which rules that is undecided.
@@ -467,76 +445,9 @@ impl Search<'_> {
     }
 }
 
-/// The packets of a service among pieces that a rule lets in.
-fn let_in(rule: Slot, service: &ExposedService, pieces: &[Piece]) -> Vec<LetIn> {
-    let ports = (service.ports.first().into(), u32::from(service.ports.last()) + 1);
-    let mut own = Vec::new();
-    for piece in pieces {
-        let ports = intersection(piece.cell.set(SECOND_FIELD), &[ports]);
-        if !ports.is_empty() {
-            own.push(LetIn { rule, cell: piece.cell.with(SECOND_FIELD, ports) });
-        }
-    }
-    own
-}
-
-impl Exposure {
-    /// The rules that let anybody in, in order.
-    fn named(&self) -> Vec<Slot> {
-        self.rules.keys().copied().collect()
-    }
-
-    /// Adds what one rule lets in. The destinations to which it lets anybody in alone are settled.
-    fn add_alone(
-        &mut self,
-        own: Vec<LetIn>,
-        anybody: f64,
-        ranks: &Ranks,
-        most: usize,
-        meter: &mut Meter<'_>,
-    ) -> Result<(), Obstacle> {
-        let is_wide = |it: &LetIn| ranks.size(it.cell.set(SOURCE)) >= anybody;
-        let (wide, few): (Vec<LetIn>, Vec<LetIn>) = own.into_iter().partition(is_wide);
-        let reached = wide.iter().flat_map(|it| it.cell.set(DESTINATION).to_vec()).collect();
-        let reached = normalized(reached);
-        let all: Vec<Range> = few.iter().flat_map(|it| it.cell.set(DESTINATION).to_vec()).collect();
-        let left = difference(&normalized(all), &reached);
-        let shares = together(&few, &left, anybody, ranks, meter)?;
-        let of_wide: Vec<Vec<Range>> =
-            wide.iter().map(|it| it.cell.set(DESTINATION).to_vec()).collect();
-        self.add(wide, of_wide, most);
-        self.few.extend(few.iter().cloned());
-        self.add(few, shares, most);
-        Ok(())
-    }
-
-    /// Adds packets that let anybody in, each to some of its destinations.
-    fn add(&mut self, all: Vec<LetIn>, destinations: Vec<Vec<Range>>, most: usize) {
-        let mut settled = std::mem::take(&mut self.destinations);
-        for (it, destinations) in all.into_iter().zip(destinations) {
-            if destinations.is_empty() {
-                continue;
-            }
-            let sources = self.rules.entry(it.rule).or_default();
-            let both = [sources.as_slice(), it.cell.set(SOURCE)].concat();
-            *sources = normalized(both);
-            settled.extend_from_slice(&destinations);
-            let shown = LetIn { rule: it.rule, cell: it.cell.with(DESTINATION, destinations) };
-            if self.first.as_ref().is_none_or(|first| shown.rule < first.rule) {
-                self.first = Some(shown.clone());
-            }
-            self.count += 1;
-            if self.shown.len() < most {
-                self.shown.push(shown);
-            }
-        }
-        self.destinations = normalized(settled);
-    }
-}
-
 /// The destinations among some that enough addresses can reach by all packets together, for each of
 /// the packets that is needed for that: those of the rules that let in most come first.
-fn together(
+pub(super) fn together(
     all: &[LetIn],
     within: &[Range],
     anybody: f64,

@@ -31,6 +31,7 @@ mod hidden;
 mod identity;
 mod instants;
 mod intern;
+mod let_in;
 mod lifecycle;
 mod lookup;
 mod matcher;
