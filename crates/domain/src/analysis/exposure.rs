@@ -18,7 +18,7 @@ use super::explore::{Exploration, decided_by};
 use super::findings::Outcome;
 use super::let_in::{Exposure, LetIn, let_in};
 use super::packets::PacketSet;
-use super::ranges::{Range, difference, intersection, meets, normalized};
+use super::ranges::{Range, difference, intersection, meets, normalized, union};
 use super::ranks::Ranks;
 use super::report::{Cover, Evidence, Finding, FindingKind, Obstacle, Severity, Task};
 use super::request::{AnalysisOptions, ExposedService};
@@ -464,19 +464,31 @@ pub(super) fn together(
     }
     ends.sort_unstable();
     let mut here = Here::default();
+    // More than this many addresses must come before what is here can be enough.
+    let mut lacking = 0.0;
     let mut from = 0;
     for (at, begins, number) in ends {
         let Some(it) = all.get(number) else { continue };
-        if from < at && here.sum() >= anybody {
-            for number in here.enough(all, anybody, ranks, meter)? {
-                if let Some(ranges) = needed.get_mut(number) {
-                    ranges.push((from, at));
+        if from < at && lacking <= 0.0 && here.sum() >= anybody {
+            match here.enough(all, anybody, ranks, meter)? {
+                Ok(numbers) => {
+                    for number in numbers {
+                        if let Some(ranges) = needed.get_mut(number) {
+                            ranges.push((from, at));
+                        }
+                    }
                 }
+                Err(addresses) => lacking = (anybody - addresses) * NEARLY,
             }
         }
         from = at;
         let size = ranks.size(it.cell.set(SOURCE));
-        if begins { here.add(number, it.rule, size) } else { here.remove(number, it.rule, size) }
+        if begins {
+            here.add(number, it.rule, size);
+            lacking -= size;
+        } else {
+            here.remove(number, it.rule, size);
+        }
     }
     Ok(needed.into_iter().map(normalized).collect())
 }
@@ -519,14 +531,15 @@ impl Here {
         }
     }
 
-    /// The packets whose rules let in most, if that is enough addresses.
+    /// The packets whose rules let in most, if that is enough addresses; else how many addresses all of
+    /// them let in.
     fn enough(
         &mut self,
         all: &[LetIn],
         anybody: f64,
         ranks: &Ranks,
         meter: &mut Meter<'_>,
-    ) -> Result<Vec<usize>, Obstacle> {
+    ) -> Result<Result<Vec<usize>, f64>, Obstacle> {
         let mut sized: Vec<(f64, &[Range], &BTreeSet<usize>)> = Vec::with_capacity(self.0.len());
         for own in self.0.values_mut() {
             meter.steps += 1;
@@ -546,21 +559,28 @@ impl Here {
         }
         // Rules of the same size stay in order.
         sized.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let of_all: usize = sized.iter().map(|it| it.1.len()).sum();
+        if sized.first().is_none_or(|first| first.0 < anybody) {
+            meter.steps += of_all as u64;
+            meter.check()?;
+            let mut all: Vec<Range> = Vec::with_capacity(of_all);
+            sized.iter().for_each(|it| all.extend_from_slice(it.1));
+            let addresses = ranks.size(&normalized(all));
+            if addresses < anybody {
+                return Ok(Err(addresses));
+            }
+        }
         let mut sources: Vec<Range> = Vec::new();
         let mut needed = Vec::new();
-        for (size, its, numbers) in sized {
+        for (_, its, numbers) in sized {
             needed.extend(numbers.iter().copied());
-            if needed.len() == numbers.len() && size >= anybody {
-                return Ok(needed);
-            }
-            sources.extend_from_slice(its);
-            sources = normalized(sources);
+            sources = union(&sources, its);
             meter.steps += sources.len() as u64;
             meter.check()?;
             if ranks.size(&sources) >= anybody {
-                return Ok(needed);
+                break;
             }
         }
-        Ok(Vec::new())
+        Ok(Ok(needed))
     }
 }

@@ -154,7 +154,7 @@ impl Ground {
                 (decides, Proves::Needed(decides.next.map(index)))
             }
             Some(Ok(Effectiveness::Redundant { needs_default: true })) => {
-                sampled.settled?;
+                sampled.settled.filter(Option::is_none)?;
                 (sampled.open?, Proves::RestatesDefault)
             }
             Some(Ok(Effectiveness::Redundant { needs_default: false })) => {

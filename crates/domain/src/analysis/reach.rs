@@ -101,17 +101,17 @@ pub(super) fn effectiveness(
     }
     let later = solver.later(meter)?;
     let is_open = later.0.iter().any(|it| it.container.is_none());
+    // If a rule contains one of several parts, the rules after it matter once it is gone.
     let container = match &later.0[..] {
-        [only] => only.container,
-        _ => None,
+        [only] => Some(only.container),
+        all => all.iter().all(|it| it.container.is_none()).then_some(None),
     };
-    let is_settled = (is_open || container.is_some())
-        && later.rules(&context.space).iter().all(|it| context.action(Some(*it)) == own);
+    let is_settled = later.rules(&context.space).iter().all(|it| context.action(Some(*it)) == own);
     let mut meets_default = || {
         solver.find_hole(Scope::All, None, &|_| true, meter, &mut Vec::new()).map(|it| it.is_some())
     };
     let needs_default = default == own && is_open && (sampled.open.is_some() || meets_default()?);
-    sampled.settled = is_settled.then_some(container);
+    sampled.settled = container.filter(|_| is_settled);
     Ok(Effectiveness::Redundant { needs_default })
 }
 

@@ -140,6 +140,32 @@ db_test! {
 }
 
 db_test! {
+    async fn an_analysis_that_continues_a_former_one_finds_what_a_whole_one_finds(api: Api) {
+        let (policy, ids) = policy_with_faults(&api).await;
+        let list = format!("{policy}analysis/?wait=25");
+        api.get(&list).await.expect(200);
+        let rule = |id: i64| format!("{policy}rules/{id}/");
+        for step in 0..4 {
+            match step {
+                0 => {
+                    let wide = json!({"name": "wide", "action": "DENY", "priority": 5, "reference": "C-2"});
+                    api.rule(&policy, &wide).await;
+                }
+                1 => drop(api.delete(&rule(ids[0])).await.expect(204)),
+                2 => drop(api.patch(&rule(ids[1]), &json!({"priority": 1})).await.expect(200)),
+                _ => drop(api.patch(&rule(ids[2]), &json!({"action": "DENY"})).await.expect(200)),
+            }
+            let continued = api.get(&list).await.expect(200);
+            // An analysis at a given instant never continues another one.
+            let at = continued["at"].as_str().unwrap();
+            let whole = api.get(&format!("{list}&at={at}")).await.expect(200);
+            assert_eq!(continued["items"], whole["items"], "{step}");
+            assert_eq!(continued["complete"], json!(true));
+        }
+    }
+}
+
+db_test! {
     async fn who_does_not_wait_is_told_where_and_when_to_ask_again(api: Api) {
         let (policy, _) = policy_with_faults(&api).await;
         let list = format!("{policy}analysis/?wait=0&severity=error");
