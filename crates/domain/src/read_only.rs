@@ -1,9 +1,8 @@
-//! The members of the three resources: those that requests write, and the read-only ones that only
-//! answers show.
+//! The members of the three resources that answers show and requests do not write.
 //!
 //! A read-only member that is silently ignored is a change without effect. So a creation refuses
 //! it, and a change accepts it only if it repeats the value of the resource. These tables drive
-//! the parsing of bodies, the selection by `fields`, and the tests of both.
+//! the parsing of bodies and its tests. A member that is not in them can be written.
 
 use crate::error::{Violation, Violations};
 use crate::ids::Revision;
@@ -106,121 +105,51 @@ impl ReadOnlyMember {
     }
 }
 
-/// A member of a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Member {
-    /// A member that requests write.
-    Written(&'static str),
-    /// A member that only answers have.
-    ReadOnly(ReadOnlyMember),
-}
-
-impl Member {
-    /// Its name on the wire.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Written(name) => name,
-            Self::ReadOnly(member) => member.name(),
-        }
-    }
-
-    /// The member, if it is read-only.
-    #[must_use]
-    pub const fn read_only(self) -> Option<ReadOnlyMember> {
-        match self {
-            Self::Written(_) => None,
-            Self::ReadOnly(member) => Some(member),
-        }
-    }
-}
-
-use Member::{ReadOnly, Written};
-
-/// The members of a firewall, in the order of answers.
-pub const FIREWALL: [Member; 15] = [
-    ReadOnly(ReadOnlyMember::Id),
-    Written("name"),
-    Written("tenant"),
-    Written("description"),
-    Written("labels"),
-    ReadOnly(ReadOnlyMember::PolicyCount),
-    ReadOnly(ReadOnlyMember::FilteringPolicies),
-    ReadOnly(ReadOnlyMember::LeftOut),
-    ReadOnly(ReadOnlyMember::Revision),
-    ReadOnly(ReadOnlyMember::CreatedAt),
-    ReadOnly(ReadOnlyMember::CreatedBy),
-    ReadOnly(ReadOnlyMember::UpdatedAt),
-    ReadOnly(ReadOnlyMember::UpdatedBy),
-    ReadOnly(ReadOnlyMember::DeletedAt),
-    ReadOnly(ReadOnlyMember::DeletedBy),
+/// The read-only members of a firewall, in the order of answers.
+pub const FIREWALL: &[ReadOnlyMember] = &[
+    ReadOnlyMember::Id,
+    ReadOnlyMember::PolicyCount,
+    ReadOnlyMember::FilteringPolicies,
+    ReadOnlyMember::LeftOut,
+    ReadOnlyMember::Revision,
+    ReadOnlyMember::CreatedAt,
+    ReadOnlyMember::CreatedBy,
+    ReadOnlyMember::UpdatedAt,
+    ReadOnlyMember::UpdatedBy,
+    ReadOnlyMember::DeletedAt,
+    ReadOnlyMember::DeletedBy,
 ];
 
-/// The members of a filtering policy, in the order of answers.
-pub const POLICY: [Member; 15] = [
-    ReadOnly(ReadOnlyMember::Id),
-    ReadOnly(ReadOnlyMember::Firewall),
-    Written("name"),
-    Written("description"),
-    Written("labels"),
-    Written("default_action"),
-    ReadOnly(ReadOnlyMember::RuleCount),
-    ReadOnly(ReadOnlyMember::Rules),
-    ReadOnly(ReadOnlyMember::Revision),
-    ReadOnly(ReadOnlyMember::CreatedAt),
-    ReadOnly(ReadOnlyMember::CreatedBy),
-    ReadOnly(ReadOnlyMember::UpdatedAt),
-    ReadOnly(ReadOnlyMember::UpdatedBy),
-    ReadOnly(ReadOnlyMember::DeletedAt),
-    ReadOnly(ReadOnlyMember::DeletedBy),
+/// The read-only members of a filtering policy, in the order of answers.
+pub const POLICY: &[ReadOnlyMember] = &[
+    ReadOnlyMember::Id,
+    ReadOnlyMember::Firewall,
+    ReadOnlyMember::RuleCount,
+    ReadOnlyMember::Rules,
+    ReadOnlyMember::Revision,
+    ReadOnlyMember::CreatedAt,
+    ReadOnlyMember::CreatedBy,
+    ReadOnlyMember::UpdatedAt,
+    ReadOnlyMember::UpdatedBy,
+    ReadOnlyMember::DeletedAt,
+    ReadOnlyMember::DeletedBy,
 ];
 
-/// The members of a rule, in the order of answers. (`protocol` is only another spelling of
-/// `protocols` in requests.)
-pub const RULE: [Member; 28] = [
-    ReadOnly(ReadOnlyMember::Id),
-    ReadOnly(ReadOnlyMember::FilteringPolicy),
-    Written("name"),
-    Written("action"),
-    Written("priority"),
-    ReadOnly(ReadOnlyMember::Position),
-    Written("protocols"),
-    Written("icmp_type"),
-    Written("icmp_code"),
-    Written("sources"),
-    Written("destinations"),
-    Written("ports"),
-    Written("enabled"),
-    Written("log"),
-    Written("starts_at"),
-    Written("expires_at"),
-    ReadOnly(ReadOnlyMember::State),
-    Written("description"),
-    Written("reference"),
-    Written("labels"),
-    ReadOnly(ReadOnlyMember::Warnings),
-    ReadOnly(ReadOnlyMember::Revision),
-    ReadOnly(ReadOnlyMember::CreatedAt),
-    ReadOnly(ReadOnlyMember::CreatedBy),
-    ReadOnly(ReadOnlyMember::UpdatedAt),
-    ReadOnly(ReadOnlyMember::UpdatedBy),
-    ReadOnly(ReadOnlyMember::DeletedAt),
-    ReadOnly(ReadOnlyMember::DeletedBy),
+/// The read-only members of a rule, in the order of answers.
+pub const RULE: &[ReadOnlyMember] = &[
+    ReadOnlyMember::Id,
+    ReadOnlyMember::FilteringPolicy,
+    ReadOnlyMember::Position,
+    ReadOnlyMember::State,
+    ReadOnlyMember::Warnings,
+    ReadOnlyMember::Revision,
+    ReadOnlyMember::CreatedAt,
+    ReadOnlyMember::CreatedBy,
+    ReadOnlyMember::UpdatedAt,
+    ReadOnlyMember::UpdatedBy,
+    ReadOnlyMember::DeletedAt,
+    ReadOnlyMember::DeletedBy,
 ];
-
-/// The names of members, in their order.
-#[must_use]
-pub const fn names<const N: usize>(members: [Member; N]) -> [&'static str; N] {
-    let mut names = [""; N];
-    let mut rest: &[Member] = &members;
-    let mut left: &mut [&'static str] = &mut names;
-    while let ([member, others @ ..], Some((name, more))) = (rest, left.split_first_mut()) {
-        *name = member.name();
-        rest = others;
-        left = more;
-    }
-    names
-}
 
 /// The value of a read-only member in a request. Its type was checked, its value was not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -274,31 +203,5 @@ impl Repeated {
         for (member, _) in self.0.iter().filter(|(_, value)| *value != RepeatedValue::Null) {
             violations.note(|| member.refused(at, WHY));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_unique_and_what_to_write_instead_is_writable() {
-        for (members, noun) in
-            [(&FIREWALL[..], "firewall"), (&POLICY[..], "policy"), (&RULE[..], "rule")]
-        {
-            let names: Vec<&str> = members.iter().map(|member| member.name()).collect();
-            let unique: std::collections::HashSet<&&str> = names.iter().collect();
-            assert_eq!(unique.len(), names.len(), "{noun}");
-            for only in members.iter().filter_map(|member| member.read_only()) {
-                // Words in backticks are members to write, paths, or other parts of a request.
-                for word in only.instead().split('`').skip(1).step_by(2) {
-                    let is_path_or_header = word.contains('/') || word == "If-Match";
-                    let is_written = members.contains(&Written(word));
-                    assert!(is_path_or_header || is_written, "{noun}: {word}");
-                }
-            }
-        }
-        assert_eq!(super::names(POLICY)[1], "firewall");
-        assert_eq!(super::names(RULE)[27], "deleted_by");
     }
 }

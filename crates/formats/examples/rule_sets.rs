@@ -20,7 +20,8 @@ use fireflow_domain::testing::cuboid_sets::{self, Family};
 use fireflow_domain::testing::random::Random;
 use fireflow_domain::testing::rule_sets::rule_set;
 use fireflow_domain::time::{Instant, MICROS_PER_SECOND};
-use fireflow_formats::analysis::{PacketView, rule_json};
+use fireflow_formats::analysis::PacketView;
+use fireflow_formats::views::rule_json;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 

@@ -4,10 +4,8 @@
 
 use fireflow_domain::engine::classifier::{Cuboid, CuboidParts, Key, NO_CUBOID, Range, kind};
 use fireflow_domain::error::Violations;
-use fireflow_domain::labels::Labels;
 use fireflow_domain::net::{AddressRange, PortRange, Protocol};
 use fireflow_domain::rule::{Action, Endpoint, RuleParts, RuleSpec};
-use fireflow_domain::text::{Description, Reference};
 
 use crate::error::LineError;
 
@@ -117,23 +115,12 @@ pub fn policy_rule(parts: &CuboidParts<u32>, action: Action) -> Result<RuleSpec,
         address: AddressRange::V4 { first, last },
         port: PortRange::new(from, to).ok().filter(|range| *range != PortRange::ALL),
     };
+    let priority = i32::try_from(parts.order).unwrap_or(i32::MAX);
+    let sources = vec![entry(parts.source, parts.first)];
+    let destinations = vec![entry(parts.destination, parts.second)];
     RuleSpec::new(RuleParts {
-        name: None,
-        action,
-        priority: i32::try_from(parts.order).unwrap_or(i32::MAX),
         protocols: protocol_of(parts.protocols).into_iter().collect(),
-        icmp_type: None,
-        icmp_code: None,
-        sources: vec![entry(parts.source, parts.first)],
-        destinations: vec![entry(parts.destination, parts.second)],
-        ports: Vec::new(),
-        enabled: true,
-        log: false,
-        starts_at: None,
-        expires_at: None,
-        description: Description::default(),
-        reference: Reference::default(),
-        labels: Labels::default(),
+        ..RuleParts::new(action, priority, sources, destinations)
     })
 }
 

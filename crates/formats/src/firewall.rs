@@ -25,7 +25,7 @@ pub fn new_firewall(
     let description = members.text("description", Description::parse);
     let description = members.or("description", description, Description::default());
     let labels = members.labels();
-    members.not_read_only(&FIREWALL, read_only);
+    members.not_read_only(FIREWALL, read_only);
     members.finish();
     Some(NewFirewall { name: name?, tenant, description, labels })
 }
@@ -45,7 +45,7 @@ pub fn firewall_patch(
     let description = description.patch_or(Description::default());
     let labels = members.labels_patch();
     members.same_id(id.get());
-    let repeated = members.repeated(&FIREWALL);
+    let repeated = members.repeated(FIREWALL);
     members.finish();
     Some(FirewallPatch { name, tenant, description, labels, repeated })
 }

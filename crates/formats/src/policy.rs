@@ -25,7 +25,7 @@ pub fn new_policy(
     let description = members.text("description", Description::parse);
     let description = members.or("description", description, Description::default());
     let labels = members.labels();
-    members.not_read_only(&POLICY, read_only);
+    members.not_read_only(POLICY, read_only);
     members.finish();
     Some(PolicySpec { name: name?, description, labels, default_action: default_action? })
 }
@@ -47,7 +47,7 @@ pub fn policy_patch(
     let labels = members.labels_patch();
     members.same_id(id.get());
     members.same_parent(ReadOnlyMember::Firewall, firewall.get());
-    let repeated = members.repeated(&POLICY);
+    let repeated = members.repeated(POLICY);
     members.finish();
     Some(PolicyPatch { name, description, labels, default_action, repeated })
 }

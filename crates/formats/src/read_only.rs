@@ -2,7 +2,7 @@
 
 use fireflow_domain::error::Violation;
 use fireflow_domain::ids::Revision;
-use fireflow_domain::read_only::{Member, ReadOnlyMember, Repeated, RepeatedValue};
+use fireflow_domain::read_only::{ReadOnlyMember, Repeated, RepeatedValue};
 use fireflow_domain::rule::{RuleState, WarningCode};
 use fireflow_domain::text::excerpt;
 use fireflow_domain::time::Instant;
@@ -23,8 +23,8 @@ pub enum ReadOnly {
 
 impl Members<'_> {
     /// Consumes the read-only members of a new resource, and refuses them unless they are ignored.
-    pub fn not_read_only(&mut self, members: &[Member], read_only: ReadOnly) {
-        for member in members.iter().filter_map(|member| member.read_only()) {
+    pub fn not_read_only(&mut self, members: &[ReadOnlyMember], read_only: ReadOnly) {
+        for member in members.iter().copied() {
             let given = self.remove(member.name());
             if read_only == ReadOnly::Refuse && given != MemberValue::Absent {
                 let why = "; leave it out, or add `read_only=ignore` to the query";
@@ -36,9 +36,9 @@ impl Members<'_> {
 
     /// Reads the read-only members of a change, except for the id and the parent, which belong to
     /// the path. Their values are compared later with those of the stored resource.
-    pub fn repeated(&mut self, members: &[Member]) -> Repeated {
+    pub fn repeated(&mut self, members: &[ReadOnlyMember]) -> Repeated {
         let mut repeated = Vec::new();
-        for member in members.iter().filter_map(|member| member.read_only()) {
+        for member in members.iter().copied() {
             let value = match self.remove(member.name()) {
                 MemberValue::Absent | MemberValue::Bad => continue,
                 MemberValue::Null => Ok(RepeatedValue::Null),

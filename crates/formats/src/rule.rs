@@ -259,7 +259,7 @@ pub fn new_rule(
 ) -> Option<RuleSpec> {
     let mut members = Members::open(value, at, violations)?;
     let mut given = fields(&mut members);
-    members.not_read_only(&RULE, read_only);
+    members.not_read_only(RULE, read_only);
     match (&given.priority, is_placed) {
         (MemberValue::Absent, true) => given.priority = MemberValue::Is(0),
         (_, true) => members.fault("priority", "cannot be combined with a position"),
@@ -289,10 +289,10 @@ pub fn given_rule(
     let repeated = match (reading.identity, reading.read_only) {
         (Identity::Id, ReadOnly::Refuse) => {
             members.same_parent(ReadOnlyMember::FilteringPolicy, policy.get());
-            members.repeated(&RULE)
+            members.repeated(RULE)
         }
         (Identity::Name, _) | (_, ReadOnly::Ignore) => {
-            members.not_read_only(&RULE, ReadOnly::Ignore);
+            members.not_read_only(RULE, ReadOnly::Ignore);
             Repeated::default()
         }
     };
@@ -356,7 +356,7 @@ pub fn rule_patch(
     let given = fields(&mut members);
     members.same_id(id.get());
     members.same_parent(ReadOnlyMember::FilteringPolicy, policy.get());
-    let repeated = members.repeated(&RULE);
+    let repeated = members.repeated(RULE);
     let patch = RulePatch {
         name: given.name.nullable_patch(),
         action: members.patch("action", given.action),

@@ -193,15 +193,14 @@ fn labels(rule: &Rule) -> String {
 
 #[cfg(test)]
 mod tests {
-    use fireflow_domain::read_only::{RULE, names};
-
     use super::*;
+    use crate::views::RuleView;
 
     #[test]
     fn every_member_has_a_column_in_the_same_order() {
         let mut members: Vec<&str> = COLUMNS.iter().map(|column| column.member).collect();
         members.dedup();
-        assert_eq!(members, names(RULE));
+        assert_eq!(members, RuleView::MEMBERS);
     }
 
     #[test]

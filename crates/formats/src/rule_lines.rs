@@ -154,7 +154,7 @@ fn rule(
 /// omits the member, so that new rules can be added to an export.
 fn value(column: &Column, cell: &str, meter: &Meter) -> Option<Value> {
     let member = column.member;
-    let is_read_only = RULE.iter().any(|it| it.name() == member && it.read_only().is_some());
+    let is_read_only = RULE.iter().any(|read_only| read_only.name() == member);
     if cell.is_empty() && (is_read_only || member == "priority") {
         return None;
     }

@@ -70,6 +70,36 @@ pub struct RuleParts {
     pub labels: Labels,
 }
 
+impl RuleParts {
+    /// The members that every rule has; all others are their defaults.
+    #[must_use]
+    pub fn new(
+        action: Action,
+        priority: i32,
+        sources: Vec<Endpoint>,
+        destinations: Vec<Endpoint>,
+    ) -> Self {
+        Self {
+            name: None,
+            action,
+            priority,
+            protocols: Protocols::ANY,
+            icmp_type: None,
+            icmp_code: None,
+            sources,
+            destinations,
+            ports: Vec::new(),
+            enabled: true,
+            log: false,
+            starts_at: None,
+            expires_at: None,
+            description: Description::default(),
+            reference: Reference::default(),
+            labels: Labels::default(),
+        }
+    }
+}
+
 /// A rule's content that is valid as a whole: its members were checked against each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleSpec(RuleParts);

@@ -10,24 +10,7 @@ use crate::time::Instant;
 #[must_use]
 pub fn everything() -> RuleParts {
     let anywhere = vec![Endpoint { address: AddressRange::Any, port: None }];
-    RuleParts {
-        name: None,
-        action: Action::Allow,
-        priority: 1,
-        protocols: Protocols::ANY,
-        icmp_type: None,
-        icmp_code: None,
-        sources: anywhere.clone(),
-        destinations: anywhere,
-        ports: Vec::new(),
-        enabled: true,
-        log: false,
-        starts_at: None,
-        expires_at: None,
-        description: Description::default(),
-        reference: Reference::default(),
-        labels: Labels::default(),
-    }
+    RuleParts::new(Action::Allow, 1, anywhere.clone(), anywhere)
 }
 
 /// A rule that sets every member, except the ICMP fields.

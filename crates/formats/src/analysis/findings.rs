@@ -3,16 +3,16 @@
 use fireflow_domain::analysis::{
     Analysed, Analysis, Conflict, Cover, Evidence, Finding, FindingKind, Fix, Incomplete, Severity,
 };
-use fireflow_domain::net::PortRange;
-use fireflow_domain::rule::{Endpoint, RuleParts, RuleState};
+use fireflow_domain::rule::RuleState;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::acceptances::AcceptanceView;
 use super::packets::{PacketSetView, PacketView};
 use super::sentences::detail;
 use super::{RuleNameView, Subject};
+use crate::views::rule_json;
 
 /// The findings of a policy.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -343,75 +343,5 @@ impl FixView {
                 Self { replace: Some(replace), ..Self::default() }
             }
         }
-    }
-}
-
-/// A rule as the API accepts it, with the members that are not their default.
-#[must_use]
-pub fn rule_json(parts: &RuleParts) -> Value {
-    // No `..`: the compiler demands a decision here for each new member.
-    let RuleParts {
-        name,
-        action,
-        priority,
-        protocols,
-        icmp_type,
-        icmp_code,
-        sources,
-        destinations,
-        ports,
-        enabled,
-        log,
-        starts_at,
-        expires_at,
-        description,
-        reference,
-        labels,
-    } = parts;
-    let mut members = Map::new();
-    let mut set = |name: &str, value: Value| {
-        if !value.is_null() {
-            members.insert(name.to_owned(), value);
-        }
-    };
-    let text = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
-    let some = |values: Vec<Value>| if values.is_empty() { Value::Null } else { values.into() };
-    set("name", name.as_ref().map(|name| name.as_str()).into());
-    set("action", action.as_str().into());
-    set("priority", (*priority).into());
-    set("protocols", some(protocols.iter().map(|it| it.to_string().into()).collect()));
-    set("icmp_type", (*icmp_type).into());
-    set("icmp_code", (*icmp_code).into());
-    set("sources", sources.iter().map(endpoint).collect());
-    set("destinations", destinations.iter().map(endpoint).collect());
-    set("ports", some(ports.iter().copied().map(port).collect()));
-    set("enabled", if *enabled { Value::Null } else { false.into() });
-    set("log", if *log { true.into() } else { Value::Null });
-    set("starts_at", starts_at.map(|at| at.to_string()).into());
-    set("expires_at", expires_at.map(|at| at.to_string()).into());
-    set("description", text(description.as_str()));
-    set("reference", text(reference.as_str()));
-    let labels: Map<String, Value> =
-        labels.as_map().iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
-    set("labels", if labels.is_empty() { Value::Null } else { labels.into() });
-    Value::Object(members)
-}
-
-fn endpoint(entry: &Endpoint) -> Value {
-    let address = entry.address.to_string();
-    match entry.port {
-        Some(port) if port.first() == port.last() => {
-            json!({"address": address, "port": port.first()})
-        }
-        Some(port) => json!({"address": address, "port": port.to_string()}),
-        None => json!({"address": address}),
-    }
-}
-
-fn port(range: PortRange) -> Value {
-    if range.first() == range.last() {
-        json!({"number": range.first()})
-    } else {
-        json!({"from": range.first(), "to": range.last()})
     }
 }

@@ -33,7 +33,7 @@ pub use answers::{
 };
 pub use findings::{
     AnalysedView, AnalysisHeadView, AnalysisView, CountView, CoverView, FindingView, FixView,
-    IncompleteView, StateCountView, incomplete_views, rule_json,
+    IncompleteView, StateCountView, incomplete_views,
 };
 pub use packets::{PacketSetView, PacketView, packet_in_words, packet_set, packet_set_of_words};
 pub use page::{AnalysisPageView, FindingQuery, FindingsFormat, MAX_PAGE_SIZE};

@@ -4,57 +4,53 @@ use std::collections::BTreeMap;
 
 use fireflow_domain::firewall::{Firewall, FirewallRef};
 use fireflow_domain::policy::{Policy, PolicyRef};
-use fireflow_domain::read_only;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::left_out::LeftOutView;
 use super::rule::RuleView;
 
-/// A firewall: a group of filtering policies.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "Firewall")]
-pub struct FirewallView {
-    /// Identifies the firewall.
-    pub id: i64,
-    /// Unique among the live firewalls of a tenant.
-    pub name: String,
-    /// The tenant that owns it; empty: none.
-    pub tenant: String,
-    /// Free text.
-    pub description: String,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// How many live policies it has.
-    pub policy_count: u64,
-    /// Its policies; with `expand=filtering_policies`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub filtering_policies: Option<Vec<PolicyView>>,
-    /// The policies that are missing from `filtering_policies`, if there are any; with
-    /// `expand=filtering_policies.rules` on a single firewall.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub left_out: Option<LeftOutView>,
-    /// Increases when its own fields change, and when policies are added or removed.
-    pub revision: i64,
-    /// When it was created: RFC 3339, UTC, microseconds.
-    pub created_at: String,
-    /// Who created it.
-    pub created_by: String,
-    /// When its own fields were last changed.
-    pub updated_at: String,
-    /// Who last changed them.
-    pub updated_by: String,
-    /// When it was deleted; in lists with `deleted=true`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deleted_at: Option<String>,
-    /// Who deleted it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deleted_by: Option<String>,
-}
-
-impl FirewallView {
-    /// The names of its members, for `fields`.
-    pub const MEMBERS: &'static [&'static str] = &read_only::names(read_only::FIREWALL);
+with_members! {
+    /// A firewall: a group of filtering policies.
+    #[derive(Debug, Serialize, JsonSchema)]
+    #[schemars(rename = "Firewall")]
+    pub struct FirewallView {
+        /// Identifies the firewall.
+        pub id: i64,
+        /// Unique among the live firewalls of a tenant.
+        pub name: String,
+        /// The tenant that owns it; empty: none.
+        pub tenant: String,
+        /// Free text.
+        pub description: String,
+        /// Labels.
+        pub labels: BTreeMap<String, String>,
+        /// How many live policies it has.
+        pub policy_count: u64,
+        /// Its policies; with `expand=filtering_policies`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub filtering_policies: Option<Vec<PolicyView>>,
+        /// The policies that are missing from `filtering_policies`, if there are any; with
+        /// `expand=filtering_policies.rules` on a single firewall.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub left_out: Option<LeftOutView>,
+        /// Increases when its own fields change, and when policies are added or removed.
+        pub revision: i64,
+        /// When it was created: RFC 3339, UTC, microseconds.
+        pub created_at: String,
+        /// Who created it.
+        pub created_by: String,
+        /// When its own fields were last changed.
+        pub updated_at: String,
+        /// Who last changed them.
+        pub updated_by: String,
+        /// When it was deleted; in lists with `deleted=true`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub deleted_at: Option<String>,
+        /// Who deleted it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub deleted_by: Option<String>,
+    }
 }
 
 impl From<&Firewall> for FirewallView {
@@ -95,48 +91,45 @@ impl From<&FirewallRef> for FirewallReferenceView {
     }
 }
 
-/// A filtering policy: an ordered list of rules with a default action.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "FilteringPolicy")]
-pub struct PolicyView {
-    /// Identifies the policy.
-    pub id: i64,
-    /// Its firewall.
-    pub firewall: FirewallReferenceView,
-    /// Unique among the live policies of its firewall.
-    pub name: String,
-    /// Free text.
-    pub description: String,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// What is done with packets that no rule matches.
-    pub default_action: String,
-    /// How many live rules it has.
-    pub rule_count: u64,
-    /// Its rules in order of evaluation; with `expand=rules`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rules: Option<Vec<RuleView>>,
-    /// Increases with each change of the policy or of any of its rules.
-    pub revision: i64,
-    /// When it was created: RFC 3339, UTC, microseconds.
-    pub created_at: String,
-    /// Who created it.
-    pub created_by: String,
-    /// When its own fields were last changed.
-    pub updated_at: String,
-    /// Who last changed them.
-    pub updated_by: String,
-    /// When it was deleted; in lists with `deleted=true`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deleted_at: Option<String>,
-    /// Who deleted it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deleted_by: Option<String>,
-}
-
-impl PolicyView {
-    /// The names of its members, for `fields`.
-    pub const MEMBERS: &'static [&'static str] = &read_only::names(read_only::POLICY);
+with_members! {
+    /// A filtering policy: an ordered list of rules with a default action.
+    #[derive(Debug, Serialize, JsonSchema)]
+    #[schemars(rename = "FilteringPolicy")]
+    pub struct PolicyView {
+        /// Identifies the policy.
+        pub id: i64,
+        /// Its firewall.
+        pub firewall: FirewallReferenceView,
+        /// Unique among the live policies of its firewall.
+        pub name: String,
+        /// Free text.
+        pub description: String,
+        /// Labels.
+        pub labels: BTreeMap<String, String>,
+        /// What is done with packets that no rule matches.
+        pub default_action: String,
+        /// How many live rules it has.
+        pub rule_count: u64,
+        /// Its rules in order of evaluation; with `expand=rules`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub rules: Option<Vec<RuleView>>,
+        /// Increases with each change of the policy or of any of its rules.
+        pub revision: i64,
+        /// When it was created: RFC 3339, UTC, microseconds.
+        pub created_at: String,
+        /// Who created it.
+        pub created_by: String,
+        /// When its own fields were last changed.
+        pub updated_at: String,
+        /// Who last changed them.
+        pub updated_by: String,
+        /// When it was deleted; in lists with `deleted=true`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub deleted_at: Option<String>,
+        /// Who deleted it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub deleted_by: Option<String>,
+    }
 }
 
 impl From<&Policy> for PolicyView {

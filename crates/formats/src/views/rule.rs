@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use fireflow_domain::net::PortRange;
-use fireflow_domain::read_only;
 use fireflow_domain::rule::{Endpoint, Rule, RuleParts, Warning};
 use fireflow_domain::time::Instant;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::resources::PolicyReferenceView;
 use crate::patterns::PORTS;
@@ -115,76 +115,75 @@ impl From<&Warning> for WarningView {
     }
 }
 
-/// A rule.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "FirewallRule")]
-pub struct RuleView {
-    /// Identifies the rule.
-    pub id: i64,
-    /// Its policy.
-    pub filtering_policy: PolicyReferenceView,
-    /// Its name, unique in its policy; null: none.
-    pub name: Option<String>,
-    /// What is done with packets that match.
-    pub action: String,
-    /// Rules with lower priorities are evaluated first, those with equal ones in order of id.
-    pub priority: i32,
-    /// Its position among the policy's rules, from 1; only in the policy's own list, unfiltered and
-    /// in order of evaluation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub position: Option<u64>,
-    /// Its protocols, by name or number; empty: any.
-    pub protocols: Vec<String>,
-    /// The ICMP type.
-    pub icmp_type: Option<u8>,
-    /// The ICMP code.
-    pub icmp_code: Option<u8>,
-    /// Alternatives for the packet's source.
-    pub sources: Vec<EndpointView>,
-    /// Alternatives for the packet's destination.
-    pub destinations: Vec<EndpointView>,
-    /// Destination ports for destinations that have no port of their own; empty: every port.
-    pub ports: Vec<PortEntryView>,
-    /// Whether the rule is evaluated.
-    pub enabled: bool,
-    /// Whether matches are to be logged.
-    pub log: bool,
-    /// The first instant at which the rule is active; null: always.
-    pub starts_at: Option<String>,
-    /// The first instant at which it is no longer active; null: never.
-    pub expires_at: Option<String>,
-    /// The current state: `active`, `scheduled`, `expired` or `disabled`.
-    pub state: String,
-    /// Free text.
-    pub description: String,
-    /// Ticket or change number.
-    pub reference: String,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// Parts of the rule that have no effect.
-    pub warnings: Vec<WarningView>,
-    /// The policy's revision at the rule's last change.
-    pub revision: i64,
-    /// When it was created: RFC 3339, UTC, microseconds.
-    pub created_at: String,
-    /// Who created it.
-    pub created_by: String,
-    /// When it was last changed.
-    pub updated_at: String,
-    /// Who last changed it.
-    pub updated_by: String,
-    /// When it was deleted; in lists with `deleted=true`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deleted_at: Option<String>,
-    /// Who deleted it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deleted_by: Option<String>,
+with_members! {
+    /// A rule.
+    #[derive(Debug, Serialize, JsonSchema)]
+    #[schemars(rename = "FirewallRule")]
+    pub struct RuleView {
+        /// Identifies the rule.
+        pub id: i64,
+        /// Its policy.
+        pub filtering_policy: PolicyReferenceView,
+        /// Its name, unique in its policy; null: none.
+        pub name: Option<String>,
+        /// What is done with packets that match.
+        pub action: String,
+        /// Rules with lower priorities are evaluated first, those with equal ones in order of id.
+        pub priority: i32,
+        /// Its position among the policy's rules, from 1; only in the policy's own list, unfiltered and
+        /// in order of evaluation.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub position: Option<u64>,
+        /// Its protocols, by name or number; empty: any.
+        pub protocols: Vec<String>,
+        /// The ICMP type.
+        pub icmp_type: Option<u8>,
+        /// The ICMP code.
+        pub icmp_code: Option<u8>,
+        /// Alternatives for the packet's source.
+        pub sources: Vec<EndpointView>,
+        /// Alternatives for the packet's destination.
+        pub destinations: Vec<EndpointView>,
+        /// Destination ports for destinations that have no port of their own; empty: every port.
+        pub ports: Vec<PortEntryView>,
+        /// Whether the rule is evaluated.
+        pub enabled: bool,
+        /// Whether matches are to be logged.
+        pub log: bool,
+        /// The first instant at which the rule is active; null: always.
+        pub starts_at: Option<String>,
+        /// The first instant at which it is no longer active; null: never.
+        pub expires_at: Option<String>,
+        /// The current state: `active`, `scheduled`, `expired` or `disabled`.
+        pub state: String,
+        /// Free text.
+        pub description: String,
+        /// Ticket or change number.
+        pub reference: String,
+        /// Labels.
+        pub labels: BTreeMap<String, String>,
+        /// Parts of the rule that have no effect.
+        pub warnings: Vec<WarningView>,
+        /// The policy's revision at the rule's last change.
+        pub revision: i64,
+        /// When it was created: RFC 3339, UTC, microseconds.
+        pub created_at: String,
+        /// Who created it.
+        pub created_by: String,
+        /// When it was last changed.
+        pub updated_at: String,
+        /// Who last changed it.
+        pub updated_by: String,
+        /// When it was deleted; in lists with `deleted=true`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub deleted_at: Option<String>,
+        /// Who deleted it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub deleted_by: Option<String>,
+    }
 }
 
 impl RuleView {
-    /// The names of its members, for `fields`.
-    pub const MEMBERS: &'static [&'static str] = &read_only::names(read_only::RULE);
-
     /// Shows rules at an instant, one after the other. If the number of rules before the first is
     /// known, each rule has its position; the rules must then be in order of evaluation.
     pub fn numbering(now: Instant, before_first: Option<u64>) -> impl FnMut(&Rule) -> Self {
@@ -268,4 +267,60 @@ impl RuleView {
             deleted_by: deleted.as_ref().map(|stamp| stamp.by.clone()),
         }
     }
+}
+
+/// A rule as the API accepts it, with the members that are not their default.
+#[must_use]
+pub fn rule_json(parts: &RuleParts) -> Value {
+    // No `..`: the compiler demands a decision here for each new member.
+    let RuleParts {
+        name,
+        action,
+        priority,
+        protocols,
+        icmp_type,
+        icmp_code,
+        sources,
+        destinations,
+        ports,
+        enabled,
+        log,
+        starts_at,
+        expires_at,
+        description,
+        reference,
+        labels,
+    } = parts;
+    let mut members = Map::new();
+    let mut set = |name: &str, value: Value| {
+        if !value.is_null() {
+            members.insert(name.to_owned(), value);
+        }
+    };
+    let text = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
+    let some = |values: Vec<Value>| if values.is_empty() { Value::Null } else { values.into() };
+    set("name", name.as_ref().map(|name| name.as_str()).into());
+    set("action", action.as_str().into());
+    set("priority", (*priority).into());
+    set("protocols", some(protocols.iter().map(|it| it.to_string().into()).collect()));
+    set("icmp_type", (*icmp_type).into());
+    set("icmp_code", (*icmp_code).into());
+    set("sources", sources.iter().map(EndpointView::from).map(written).collect());
+    set("destinations", destinations.iter().map(EndpointView::from).map(written).collect());
+    set("ports", some(ports.iter().map(PortEntryView::from).map(written).collect()));
+    set("enabled", if *enabled { Value::Null } else { false.into() });
+    set("log", if *log { true.into() } else { Value::Null });
+    set("starts_at", starts_at.map(|at| at.to_string()).into());
+    set("expires_at", expires_at.map(|at| at.to_string()).into());
+    set("description", text(description.as_str()));
+    set("reference", text(reference.as_str()));
+    let labels: Map<String, Value> =
+        labels.as_map().iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+    set("labels", if labels.is_empty() { Value::Null } else { labels.into() });
+    Value::Object(members)
+}
+
+fn written(view: impl Serialize) -> Value {
+    // These views always can be serialized.
+    serde_json::to_value(view).unwrap_or_default()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fireflow_domain::actor::Role;
 use fireflow_storage::db_test;
-use fireflow_web::described::{Access, Effect, OPERATIONS};
+use fireflow_web::described::{Access, Effect, OPERATIONS, Operation};
 use serde_json::{Value, json};
 
 use crate::operations::{Described, operations, with_finding};

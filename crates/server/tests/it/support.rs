@@ -11,6 +11,7 @@ use fireflow_domain::actor::Role;
 use fireflow_domain::read_only::RULE;
 use fireflow_domain::text::Tenant;
 use fireflow_domain::time::{Clock, Instant};
+use fireflow_formats::views::RuleView;
 use fireflow_service::analyses::{Analyses, AnalysisBounds, AnalysisSettings};
 use fireflow_service::backend::Backend;
 use fireflow_service::budget::{Budget, BudgetState};
@@ -409,8 +410,8 @@ pub(crate) fn changed(mut resource: Value, changes: &Value) -> Value {
 
 /// The members of a rule that requests write, except the priority.
 pub(crate) fn written_members() -> impl Iterator<Item = &'static str> {
-    let written = RULE.iter().filter(|member| member.read_only().is_none());
-    written.map(|member| member.name()).filter(|name| *name != "priority")
+    let is_read_only = |name: &str| RULE.iter().any(|member| member.name() == name);
+    RuleView::MEMBERS.iter().copied().filter(move |name| !is_read_only(name) && *name != "priority")
 }
 
 /// A TCP packet as a query.

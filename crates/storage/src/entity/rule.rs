@@ -1,6 +1,7 @@
 //! `rule`, and rules with the shown columns of their policy and firewall.
 
 use fireflow_domain::actor::Visibility;
+use fireflow_domain::store::RuleField;
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::SelectStatement;
 use sea_orm::{FromQueryResult, JoinType, QuerySelect, SelectModel, Selector};
@@ -92,6 +93,30 @@ pub(crate) fn live_or_deleted(who: &Visibility) -> Select<Entity> {
 /// The deleted rules of one policy, whose lock the caller holds.
 pub(crate) fn deleted_of(policy: i64) -> Select<Entity> {
     Entity::find().filter(Column::PolicyId.eq(policy)).filter(Column::DeletedAt.is_not_null())
+}
+
+/// The column by which a field is ordered; none for the state, which is computed.
+pub(crate) const fn column_of(field: RuleField) -> Option<Column> {
+    Some(match field {
+        RuleField::State => return None,
+        RuleField::Id => Column::Id,
+        RuleField::Name => Column::Name,
+        RuleField::Action => Column::Action,
+        RuleField::Priority => Column::Priority,
+        RuleField::IcmpType => Column::IcmpType,
+        RuleField::IcmpCode => Column::IcmpCode,
+        RuleField::Enabled => Column::Enabled,
+        RuleField::Log => Column::Log,
+        RuleField::StartsAt => Column::StartsAt,
+        RuleField::ExpiresAt => Column::ExpiresAt,
+        RuleField::Description => Column::Description,
+        RuleField::Reference => Column::Reference,
+        RuleField::Revision => Column::Revision,
+        RuleField::CreatedAt => Column::CreatedAt,
+        RuleField::CreatedBy => Column::CreatedBy,
+        RuleField::UpdatedAt => Column::UpdatedAt,
+        RuleField::UpdatedBy => Column::UpdatedBy,
+    })
 }
 
 /// A rule with the shown columns of its policy and firewall.

@@ -30,8 +30,8 @@ use super::rule_index::{with_address, with_entry_port, with_port};
 use super::{all_rows, labels_differ, mapped, new_mark, one_row, random_mark};
 use crate::entity::policy;
 use crate::entity::rule::{
-    ActiveModel, Column, Entity, WithParents, among, changed_of, deleted, deleted_of, live,
-    live_of, live_or_deleted, parent_columns, with_parents,
+    ActiveModel, Column, Entity, WithParents, among, changed_of, column_of, deleted, deleted_of,
+    live, live_of, live_or_deleted, parent_columns, with_parents,
 };
 use crate::error::store_error;
 use crate::filter::state_rank;
@@ -42,27 +42,7 @@ use crate::{mapping, query};
 
 /// What a field is ordered by, at a time.
 fn key(field: RuleField, at: Instant) -> Key {
-    let column = match field {
-        RuleField::State => return Key::computed(state_rank(at)),
-        RuleField::Id => Column::Id,
-        RuleField::Name => Column::Name,
-        RuleField::Action => Column::Action,
-        RuleField::Priority => Column::Priority,
-        RuleField::IcmpType => Column::IcmpType,
-        RuleField::IcmpCode => Column::IcmpCode,
-        RuleField::Enabled => Column::Enabled,
-        RuleField::Log => Column::Log,
-        RuleField::StartsAt => Column::StartsAt,
-        RuleField::ExpiresAt => Column::ExpiresAt,
-        RuleField::Description => Column::Description,
-        RuleField::Reference => Column::Reference,
-        RuleField::Revision => Column::Revision,
-        RuleField::CreatedAt => Column::CreatedAt,
-        RuleField::CreatedBy => Column::CreatedBy,
-        RuleField::UpdatedAt => Column::UpdatedAt,
-        RuleField::UpdatedBy => Column::UpdatedBy,
-    };
-    Key::column(column)
+    column_of(field).map_or_else(|| Key::computed(state_rank(at)), Key::column)
 }
 
 /// The live rules of a policy, or of all policies; or the deleted ones. Rules of policies that use

@@ -5,7 +5,7 @@ use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::net::{AddressRange, PortRange};
 use fireflow_domain::page::{Page, PageRequest, SortKey, Start};
 use fireflow_domain::policy::Policy;
-use fireflow_domain::read_only::{Member, RULE};
+use fireflow_domain::read_only::RULE;
 use fireflow_domain::rule::Rule;
 use fireflow_domain::store::{ReadKind, RuleField, RuleFilter, Turns};
 use fireflow_domain::text::Name;
@@ -238,11 +238,9 @@ impl RuleList {
             Start::Behind(_) => false,
         };
         let has_all_members = self.fields.as_ref().is_none_or(|fields| {
-            RULE.iter().all(|member| match member {
-                Member::Written(name) => fields.has(name),
-                // Read-only members are not lost if they are missing in a PUT.
-                Member::ReadOnly(_) => true,
-            })
+            // Read-only members are not lost if they are missing in a PUT.
+            let is_read_only = |name: &str| RULE.iter().any(|member| member.name() == name);
+            RuleView::MEMBERS.iter().all(|name| fields.has(name) || is_read_only(name))
         });
         let leaves_out = [
             (Part::Page, !is_first || page.next.is_some()),

@@ -24,25 +24,6 @@ use crate::problem::Code;
 const NULLABLE: &[(&str, &[&str])] = &[
     ("Endpoint", &["port"]),
     ("PortEntry", &["number", "from", "to"]),
-    ("NewFirewallRule", &["name", "icmp_type", "icmp_code", "starts_at", "expires_at"]),
-    (
-        "FirewallRulePatch",
-        &[
-            "name",
-            "protocols",
-            "protocol",
-            "icmp_type",
-            "icmp_code",
-            "ports",
-            "enabled",
-            "log",
-            "starts_at",
-            "expires_at",
-            "description",
-            "reference",
-            "labels",
-        ],
-    ),
     ("FirewallPatch", &["description", "labels"]),
     ("FilteringPolicyPatch", &["description", "labels"]),
     ("Packet", &["source_port", "destination_port", "protocol", "icmp_type", "icmp_code", "at"]),
@@ -55,6 +36,19 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("NewSearch", &["limit", "from", "until"]),
     ("NewPartition", &["at"]),
 ];
+
+/// The members of a change of a rule that cannot be null, because they have no default.
+const WITHOUT_DEFAULT: [&str; 4] = ["action", "priority", "sources", "destinations"];
+
+/// Whether a member of a request about a rule can be null: in a new rule, if it can be null in answers;
+/// in a change, if it has a default.
+fn is_nullable_in_rule(schema: &str, property: &str, in_answers: &[String]) -> bool {
+    match schema {
+        "NewFirewallRule" => in_answers.iter().any(|name| name == property),
+        "FirewallRulePatch" => !WITHOUT_DEFAULT.contains(&property),
+        _ => false,
+    }
+}
 
 /// The constraints on a member in addition to its type.
 fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
@@ -162,6 +156,11 @@ fn constrain(schema: &str, property: &str, shape: &mut Value) -> anyhow::Result<
 /// Returns an error if a schema differs from what is expected here. That is a defect, which the
 /// first test finds.
 pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
+    let rule = schemas.get("FirewallRule").and_then(|rule| rule.get("properties"));
+    let members = rule.and_then(Value::as_object).context("the schema of a rule")?;
+    let is_nullable = |member: &(&String, &Value)| member.1.get("nullable").is_some();
+    let in_answers: Vec<String> =
+        members.iter().filter(is_nullable).map(|(name, _)| name.clone()).collect();
     for (name, schema) in schemas.iter_mut() {
         let schema = object(schema)?;
         if schema.get("type") != Some(&json!("object")) || !schema.contains_key("properties") {
@@ -173,6 +172,9 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
         let properties = object(member(schema, "properties")?)?;
         for (property, shape) in properties.iter_mut() {
             constrain(name, property, shape)?;
+            if is_nullable_in_rule(name, property, &in_answers) {
+                set_nullable(shape)?;
+            }
         }
         for property in nullable.iter().flat_map(|(_, names)| names.iter()) {
             let property = properties
