@@ -60,7 +60,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         below: "crates/web/src/dto",
-        except: "crates/web/src/dto/port_value.rs",
+        except: "crates/web/src/dto/schema.rs",
         word: "ParseFromJSON",
         instead: "bodies are read by `Members` of the formats, which finds every fault at once",
     },

@@ -150,7 +150,7 @@ impl Again<'_> {
         findings.append(&mut outcome.findings);
         self.incomplete = outcome.incomplete(&context);
         if self.incomplete.iter().any(|it| it.why == Obstacle::Time) {
-            // What was found before belongs to the answer too, but the whole analysis says it better.
+            // Earlier findings belong to the answer too. The whole analysis reports them better.
             return None;
         }
         findings.retain(|finding| self.options.kinds.contains(finding.kind));

@@ -64,7 +64,7 @@ pub(super) fn analyse_with_grounds(
     (analysis, grounds)
 }
 
-/// The ranges of addresses that divide the rules of a search, beside their own ones.
+/// The ranges of addresses that divide the rules of a search, in addition to their own ones.
 pub(super) fn divisions(
     seeks_exposed: bool,
 ) -> impl Fn(Family) -> Box<dyn Iterator<Item = (u128, u128)>> {

@@ -94,7 +94,7 @@ struct Search<'a> {
     anybody: f64,
 }
 
-/// What is exposed at an instant, for each service, and for which rules that is undecided.
+/// The exposed destinations at an instant, for each service, and the rules for which they are undecided.
 struct Exposures {
     services: Vec<Exposure>,
     undecided: Vec<(Obstacle, Option<Slot>)>,

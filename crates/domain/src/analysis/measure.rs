@@ -2,7 +2,7 @@
 //!
 //! The number of packets would say little: a protocol with ports has four billion of them between
 //! two addresses, ICMP 65,536, and all others one. A rule that takes every ping would be nothing
-//! beside one that takes a single port. So each class of traffic counts the same if the rule has
+//! next to one that takes a single port. So each class of traffic counts the same if the rule has
 //! packets of it: tcp, udp, ICMP, and all other protocols together, in IPv4 and in IPv6.
 
 use super::intern::ListId;

@@ -147,8 +147,8 @@ impl ExposedService {
         Ok(Self { name, protocol, ports })
     }
 
-    /// Reads services that are separated by commas. `usual` stands for the usual ones, and `none`
-    /// alone for no service.
+    /// Reads services that are separated by commas. `usual` is all usual ones, and `none`
+    /// alone is no service.
     ///
     /// # Errors
     /// Returns what is wrong, as a sentence.

@@ -57,7 +57,7 @@ pub(super) fn at_point(
     let [source, destination, first, second, protocol] = *point;
     let ranks = &space.family(family).ranks;
     let protocol = Protocol(u8::try_from(protocol).ok()?);
-    // A protocol that the family does not have stands for the one before it.
+    // A protocol that the family does not have is replaced by the one before it.
     let protocol = if protocol.exists_in(family) { protocol } else { Protocol(protocol.0 - 1) };
     let [source, destination] =
         [source, destination].map(|rank| ranks.first(rank).checked_add(offset));

@@ -68,7 +68,7 @@ fn public(family: Family, first: u128, last: u128) -> f64 {
     within(all) - blocks.map(|it| within((it.1, it.2))).sum::<f64>()
 }
 
-/// The addresses of a family that rules can tell apart: the first of each range, the number of all
+/// The addresses of a family that rules can distinguish: the first of each range, the number of all
 /// addresses of the range, and of its public ones.
 #[expect(clippy::cast_precision_loss, reason = "sizes are compared with a tolerance")]
 fn ranges(world: &World, family: Family) -> Vec<(IpAddr, f64, f64)> {

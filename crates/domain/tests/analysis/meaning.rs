@@ -222,7 +222,7 @@ fn a_rule_that_is_divided_in_two_changes_no_finding_about_another_rule() {
             );
             compared += usize::from(before.is_some());
         }
-        // What is wrong with the rule is wrong with both halves.
+        // Both halves have the fault of the rule.
         let halves = [of(&after, at), of(&after, at + 1)];
         let is_hidden = |it: &Finding| REACH[..3].contains(&it.kind);
         if of(&before, at).is_some_and(|it| is_hidden(&it)) {

@@ -16,7 +16,7 @@ use crate::members::Members;
 pub struct GivenAcceptance {
     /// Why, and for how long.
     pub spec: AcceptanceSpec,
-    /// The proof that the client has seen, if it says so.
+    /// The proof that the client has seen, if it names one.
     pub proof: Option<FindingId>,
 }
 

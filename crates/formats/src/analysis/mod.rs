@@ -37,7 +37,7 @@ pub use findings::{
 };
 pub use packets::{PacketSetView, PacketView, packet_in_words, packet_set, packet_set_of_words};
 pub use page::{AnalysisPageView, FindingQuery, FindingsFormat, MAX_PAGE_SIZE};
-pub use policy::{LabelledPolicy, ReadRule};
+pub use policy::{LabeledPolicy, ReadRule};
 pub use sarif::sarif;
 pub use sentences::{KINDS, KindText, detail};
 pub use table::finding_records;

@@ -34,7 +34,7 @@ impl ReadRule {
 
 /// A policy, with what answers need to refer to its rules.
 #[derive(Debug, Clone)]
-pub enum LabelledPolicy {
+pub enum LabeledPolicy {
     /// A stored one.
     Stored(Box<InspectedPolicy>),
     /// One that is not stored.
@@ -48,7 +48,7 @@ pub enum LabelledPolicy {
     },
 }
 
-impl LabelledPolicy {
+impl LabeledPolicy {
     /// How many rules it has.
     #[must_use]
     pub fn rule_count(&self) -> u64 {

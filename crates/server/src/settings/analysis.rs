@@ -32,7 +32,7 @@ settings! {
         }
 
         /// the services whose exposure to the internet is a finding, separated by commas: `ssh`,
-        /// `winrm=tcp/5985`, `udp/161`; `usual` stands for ftp, ssh, telnet, rpcbind, msrpc, netbios,
+        /// `winrm=tcp/5985`, `udp/161`; `usual` is ftp, ssh, telnet, rpcbind, msrpc, netbios,
         /// ldap, smb, mssql, oracle, nfs, mysql, rdp, postgresql, vnc and redis; `none` for no
         /// service
         exposed_services: Vec<ExposedService> = "analysis.exposed_services" {

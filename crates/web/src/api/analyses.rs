@@ -14,7 +14,7 @@ use fireflow_formats::analysis::requests::{
     self, ComparisonRequest, GivenOutcome, GivenPolicy, Interval,
 };
 use fireflow_formats::analysis::{
-    AnalysisPageView, ComparisonView, FindingQuery, FindingsFormat, LabelledPolicy, MAX_PAGE_SIZE,
+    AnalysisPageView, ComparisonView, FindingQuery, FindingsFormat, LabeledPolicy, MAX_PAGE_SIZE,
     PartitionView, SearchView, partition_view, search_view,
 };
 use fireflow_formats::rule_export::LineFormat;
@@ -184,7 +184,7 @@ impl Analyses {
         let read = move |value, faults: &mut Violations| requests::comparison(value, now, faults);
         let ComparisonRequest { left, right, interval } = body.read(read).await?;
         let left = left.unwrap_or(GivenPolicy::Stored(firewall, policy));
-        let (left, right) = (labelled(&ctx, left).await?, labelled(&ctx, right).await?);
+        let (left, right) = (labeled(&ctx, left).await?, labeled(&ctx, right).await?);
         let Interval { from, until } = interval;
         let bytes = bytes_to_ask(&left).saturating_add(bytes_to_ask(&right));
         let job = move |limits: &AnalysisLimits<'_>| {
@@ -223,7 +223,7 @@ impl Analyses {
         let now = ctx.caller.now;
         let read = move |value, faults: &mut Violations| requests::search(value, now, faults);
         let given = body.read(read).await?;
-        let policy = labelled(&ctx, GivenPolicy::Stored(firewall, policy)).await?;
+        let policy = labeled(&ctx, GivenPolicy::Stored(firewall, policy)).await?;
         let outcome = match given.outcome {
             GivenOutcome::Action(action) => Outcome::Action(action),
             GivenOutcome::Blocked => Outcome::Blocked,
@@ -268,7 +268,7 @@ impl Analyses {
         let now = ctx.caller.now;
         let read = move |value, faults: &mut Violations| requests::partition(value, now, faults);
         let given = body.read(read).await?;
-        let policy = labelled(&ctx, GivenPolicy::Stored(firewall, policy)).await?;
+        let policy = labeled(&ctx, GivenPolicy::Stored(firewall, policy)).await?;
         let bytes = bytes_to_ask(&policy);
         let job = move |limits: &AnalysisLimits<'_>| {
             policy.ask(|policy, subject| {
@@ -286,19 +286,19 @@ pub(super) fn time_left(ctx: &Context) -> Duration {
 }
 
 /// Reads the policy that a request is about.
-async fn labelled(ctx: &Context, given: GivenPolicy) -> Result<LabelledPolicy, Problem> {
+async fn labeled(ctx: &Context, given: GivenPolicy) -> Result<LabeledPolicy, Problem> {
     Ok(match given {
         GivenPolicy::Stored(firewall, policy) => {
-            LabelledPolicy::Stored(Box::new(ctx.compiled_policy(firewall, policy).await?))
+            LabeledPolicy::Stored(Box::new(ctx.compiled_policy(firewall, policy).await?))
         }
         GivenPolicy::Rules(rules, default_action) => {
-            LabelledPolicy::Read { source: String::new(), rules, default_action }
+            LabeledPolicy::Read { source: String::new(), rules, default_action }
         }
     })
 }
 
 /// Roughly the memory of an analysis of a policy.
-fn bytes_to_ask(policy: &LabelledPolicy) -> u64 {
+fn bytes_to_ask(policy: &LabeledPolicy) -> u64 {
     bytes_of(policy.rule_count(), policy.entry_count())
 }
 

@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use fireflow_domain::analysis::AnalysisLimits;
 use fireflow_domain::rule::Action;
 use fireflow_domain::time::Instant;
-use fireflow_formats::analysis::{Colors, LabelledPolicy, ReadRule};
+use fireflow_formats::analysis::{Colors, LabeledPolicy, ReadRule};
 use fireflow_formats::benchmark::policy_rule;
 use fireflow_formats::listed;
 use indicatif::ProgressBar;
@@ -67,7 +67,7 @@ fn read_policy(
     path: &Path,
     policy: Option<&str>,
     default: Option<Action>,
-) -> Result<LabelledPolicy, Failure> {
+) -> Result<LabeledPolicy, Failure> {
     let source = path.display().to_string();
     let name = if source == "-" { "standard input".to_owned() } else { source.clone() };
     let read = || {
@@ -79,7 +79,7 @@ fn read_policy(
             RuleFile::Benchmark(rules) => (benchmark_rules(&rules, &source)?, default),
         };
         let default_action = known.unwrap_or(Action::Deny);
-        Ok(LabelledPolicy::Read { source, rules, default_action })
+        Ok(LabeledPolicy::Read { source, rules, default_action })
     };
     read().with_context(|| name).map_err(Failure::Usage)
 }
