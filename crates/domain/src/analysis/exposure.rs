@@ -111,14 +111,14 @@ impl Search<'_> {
             }
         }
         let rules = found.services.iter().map(Exposure::named).collect();
-        let untils = match self.untils(context, rules) {
-            Ok(untils) => untils,
+        let ends = match self.ends(context, rules) {
+            Ok(ends) => ends,
             Err(obstacle) => {
                 outcome.undecided_whole(Task::Until, obstacle);
                 Vec::new()
             }
         };
-        let until = untils.into_iter().chain(std::iter::repeat(None));
+        let until = ends.into_iter().chain(std::iter::repeat(None));
         for ((service, exposure), until) in self.services.iter().zip(found.services).zip(until) {
             match self.finding(context, service, exposure) {
                 Some(Ok(finding)) => outcome.findings.push(Finding { until, ..finding }),
@@ -133,15 +133,15 @@ impl Search<'_> {
 
     /// The first instant ahead at which other rules expose each service than these do; none if there is
     /// no such instant.
-    fn untils(
+    fn ends(
         &self,
         context: &Context<'_>,
         mut rules: Vec<Vec<Slot>>,
     ) -> Result<Vec<Option<Instant>>, Obstacle> {
         let space = &context.space;
-        let mut untils = vec![None; rules.len()];
+        let mut ends = vec![None; rules.len()];
         if !space.has_times || rules.iter().all(Vec::is_empty) {
-            return Ok(untils);
+            return Ok(ends);
         }
         let bounds = self.cell.bounds();
         let slots = 0..super::intern::as_u32(space.rules.len());
@@ -164,7 +164,7 @@ impl Search<'_> {
             if let Some((obstacle, _)) = found.undecided.first() {
                 return Err(*obstacle);
             }
-            for ((rules, exposure), until) in rules.iter_mut().zip(&found.services).zip(&mut untils)
+            for ((rules, exposure), until) in rules.iter_mut().zip(&found.services).zip(&mut ends)
             {
                 if !rules.is_empty() && *rules != exposure.named() {
                     rules.clear();
@@ -172,7 +172,7 @@ impl Search<'_> {
                 }
             }
         }
-        Ok(untils)
+        Ok(ends)
     }
 
     /// Searches what is exposed. Takes steps from those that are left.
