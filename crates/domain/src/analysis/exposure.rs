@@ -149,13 +149,13 @@ impl Search<'_> {
             space.parts(*slot, self.family).iter().any(|part| part.bounds.meets(&bounds))
         });
         let lives = near.filter_map(|slot| space.rules.get(slot as usize)).map(|rule| rule.life);
-        let ends: BTreeSet<Instant> = lives
+        let boundaries: BTreeSet<Instant> = lives
             .flat_map(|life| [life.starts_at, life.expires_at])
             .flatten()
             .filter(|at| context.at < *at)
             .collect();
         let mut steps = context.limits().steps;
-        for at in ends {
+        for at in boundaries {
             let then = context.later(at);
             if rules.iter().all(Vec::is_empty) {
                 break;
@@ -164,8 +164,7 @@ impl Search<'_> {
             if let Some((obstacle, _)) = found.undecided.first() {
                 return Err(*obstacle);
             }
-            for ((rules, exposure), until) in rules.iter_mut().zip(&found.services).zip(&mut ends)
-            {
+            for ((rules, exposure), until) in rules.iter_mut().zip(&found.services).zip(&mut ends) {
                 if !rules.is_empty() && *rules != exposure.named() {
                     rules.clear();
                     *until = Some(at);
