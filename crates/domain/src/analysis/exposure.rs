@@ -16,7 +16,7 @@ use super::collect::Piece;
 use super::context::Context;
 use super::explore::{Exploration, decided_by};
 use super::findings::Outcome;
-use super::let_in::{Exposure, LetIn, let_in};
+use super::let_in::{Exposure, LetIn, are_alike, let_in};
 use super::packets::PacketSet;
 use super::ranges::{Range, difference, intersection, meets, normalized, union};
 use super::ranks::Ranks;
@@ -81,6 +81,9 @@ pub(super) fn can_expose(spec: &RuleSpec, services: &[ExposedService]) -> bool {
         })
     })
 }
+
+/// Packets from few addresses each, the destinations in question, and those that enough can reach by each.
+type Answered = (Vec<LetIn>, Vec<Range>, Vec<Vec<Range>>);
 
 /// A search for services of one protocol in a family.
 struct Search<'a> {
@@ -214,12 +217,23 @@ impl Search<'_> {
         }
         let ranks = &context.space.family(self.family).ranks;
         let most = context.limits().packets;
+        // Most rules let in several services alike, so most services have the answer of another one.
+        let mut former: Vec<Answered> = Vec::new();
         for exposure in &mut found.services {
             let few = std::mem::take(&mut exposure.few);
             let left = difference(&open, &exposure.destinations);
+            let known =
+                former.iter().find(|(its, within, _)| *within == left && are_alike(its, &few));
+            if let Some((_, _, shares)) = known {
+                exposure.add(few, shares.clone(), most);
+                continue;
+            }
             let mut meter = context.budget.meter(context.limits().steps.min(*steps));
             match together(&few, &left, self.anybody, ranks, &mut meter) {
-                Ok(shares) => exposure.add(few, shares, most),
+                Ok(shares) => {
+                    exposure.add(few.clone(), shares.clone(), most);
+                    former.push((few, left, shares));
+                }
                 Err(obstacle) => found.undecided.push((obstacle, None)),
             }
             *steps = steps.saturating_sub(meter.steps);

@@ -20,6 +20,17 @@ pub(super) struct LetIn {
     pub(super) cell: Cell,
 }
 
+/// Whether these packets are of the same rules, from the same addresses and to the same ones, in the
+/// same order.
+pub(super) fn are_alike(some: &[LetIn], others: &[LetIn]) -> bool {
+    some.len() == others.len()
+        && some.iter().zip(others).all(|(one, other)| {
+            one.rule == other.rule
+                && one.cell.set(SOURCE) == other.cell.set(SOURCE)
+                && one.cell.set(DESTINATION) == other.cell.set(DESTINATION)
+        })
+}
+
 /// What is known about a service.
 #[derive(Default)]
 pub(super) struct Exposure {
