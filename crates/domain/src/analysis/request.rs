@@ -344,11 +344,26 @@ mod tests {
             format!("{name} {protocol} {ports}")
         };
         assert_eq!(read("22"), "ssh tcp 22");
+        assert_eq!(read(" ssh"), "ssh tcp 22");
         assert_eq!(read("tcp/3389"), "rdp tcp 3389");
         assert_eq!(read("udp/161-162"), "udp/161-162 udp 161-162");
         assert_eq!(read("snmp = udp/161"), "snmp udp 161");
-        for bad in ["", "icmp/8", "ssh", "=22", "tcp/", "tcp/70000"] {
+        for bad in ["", "icmp/8", "sssh", "=22", "tcp/", "tcp/70000"] {
             assert!(ExposedService::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_services_names_each_once() {
+        let names = |text: &str| -> Vec<String> {
+            let services = ExposedService::parse_list(text).unwrap();
+            services.into_iter().map(|it| it.name.into_owned()).collect()
+        };
+        assert_eq!(names("none"), [""; 0]);
+        assert_eq!(names("rdp, udp/161, 3389"), ["rdp", "udp/161"]);
+        assert_eq!(names("usual, ssh").len(), EXPOSED_SERVICES.len());
+        for bad in ["", "ssh,", "none, ssh", "usual; ssh"] {
+            assert!(ExposedService::parse_list(bad).is_err(), "{bad}");
         }
     }
 }
