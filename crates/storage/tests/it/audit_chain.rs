@@ -384,7 +384,7 @@ db_test! {
     async fn what_is_older_than_the_chains_stays_and_goes_on_in_one(db: TestDatabase) {
         let policy = history(&db).await;
         // The schema before the chains, with existing events, and a firewall that was purged.
-        db.database.migrate_down(Some(5)).await.unwrap();
+        migrate_before(&db, "m20261127_000007_audit_chains").await;
         let gone = "INSERT INTO audit_event (at, subject, request_id, client_address, reason, deed, \
                     resource, resource_id, firewall_id) VALUES (0, 'ann', '', '', '', 'delete', \
                     'firewall', 77, 77)";

@@ -5,7 +5,7 @@ use fireflow_domain::store::Storage;
 use fireflow_storage::testing::{TestDatabase, entity_tables, options};
 use fireflow_storage::{Database, DatabaseKind, MigrateError, OpenError, StepState, db_test};
 
-use crate::support::{make_firewall, make_policy, make_rule, parts};
+use crate::support::{make_firewall, make_policy, make_rule, migrate_before, parts};
 
 async fn tables(db: &TestDatabase) -> i64 {
     let sql = match db.database.kind() {
@@ -139,7 +139,7 @@ async fn postgres_readers_are_let_in_while_a_migration_waits() {
 
     let db = TestDatabase::new(DatabaseKind::Postgres).await;
     // Down to a schema in which a policy had no states: the next step changes its table.
-    db.database.migrate_down(Some(7)).await.unwrap();
+    migrate_before(&db, "m20261126_000004_states").await;
     let reader = Driver::connect(&db.url).await.unwrap();
     let export = reader.begin().await.unwrap();
     export.execute_unprepared("SELECT count(*) FROM policy").await.unwrap();
@@ -197,9 +197,7 @@ db_test! {
     async fn policies_from_before_use_no_features_and_new_ones_neither(db: TestDatabase) {
         let firewall = make_firewall(&db, "edge").await;
         make_policy(&db, firewall.id, "in").await;
-        let steps = db.database.migration_status().await.unwrap();
-        let later = steps.iter().skip_while(|step| step.name != "m20261127_000010_features").count();
-        db.database.migrate_down(Some(u32::try_from(later).unwrap())).await.unwrap();
+        migrate_before(&db, "m20261127_000010_features").await;
         assert!(!db.tables().await["policy"].contains_key("features"));
         db.database.migrate_up("local").await.unwrap();
         make_policy(&db, firewall.id, "out").await;
@@ -220,9 +218,7 @@ db_test! {
         }
         let before = marks(&db).await;
         assert_eq!(before.len(), 8);
-        let steps = db.database.migration_status().await.unwrap();
-        let later = steps.iter().skip_while(|step| step.name != "m20261127_000006_tags").count();
-        db.database.migrate_down(Some(u32::try_from(later).unwrap())).await.unwrap();
+        migrate_before(&db, "m20261127_000006_tags").await;
         assert!(!db.tables().await["rule"].contains_key("mark"));
         // A row as an older version would have written it.
         db.execute("UPDATE policy SET states = '' WHERE name = 'out'").await;

@@ -20,6 +20,14 @@ use fireflow_domain::usecase::rule::NewRule;
 use fireflow_domain::usecase::{firewall, policy, rule};
 use fireflow_storage::testing::TestDatabase;
 
+/// Takes the schema back to what it was before a step.
+pub(crate) async fn migrate_before(db: &TestDatabase, step: &str) {
+    let steps = db.database.migration_status().await.unwrap();
+    let undone = steps.iter().skip_while(|it| it.name != step).count();
+    assert!(undone > 0, "{step}");
+    db.database.migrate_down(Some(u32::try_from(undone).unwrap())).await.unwrap();
+}
+
 pub(crate) fn now() -> Instant {
     Instant::parse("2026-11-24T12:00:00Z").unwrap()
 }
