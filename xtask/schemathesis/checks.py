@@ -35,6 +35,21 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"^is not a cursor of this list, filter and order; ",
     r"^cannot be combined with `page`$",
     r"^is another name for `page_size`; use only one of them$",
+    # Analyses: their cursors, the two forms of a policy, outcomes, times, and sets of packets, whose
+    # members are words.
+    r"^is not a cursor of this policy and these filters; ",
+    r"^is available as JSON only; other formats have all findings$",
+    r"^must have either `firewall_id` and `filtering_policy_id`, or `rules` and `default_action`$",
+    r"^must have exactly one of ",
+    r"^is not an RFC 3339 instant such as ",
+    r"^must (not )?be (in the future|before|later|after)",
+    r"^has no entries; leave it out to hold every value$",
+    r"^`[^`]*` is not (a|an) (family|protocol|port|address|ICMP type|ICMP code|number)",
+    r"^must be (32 hexadecimal digits|ALLOW|a number|an ICMP)",
+    r"^the policy has no rule with id=\d+$",
+    # Rules that a request names.
+    r"^there is no rule with id=\d+$",
+    r"^the rule with id=\d+ is (in another policy|deleted)",
     # Structure within a text: host bits, mapped addresses, and the shape of IPv6 (with a colon).
     r"has host bits set; the block that contains it is",
     r"is an IPv4 address in IPv6 form; write ",
