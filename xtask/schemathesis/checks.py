@@ -41,7 +41,7 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"^is available as JSON only; other formats have all findings$",
     r"^must have either `firewall_id` and `filtering_policy_id`, or `rules` and `default_action`$",
     r"^must have (exactly one of |either `action` or `rule_id`)",
-    r"^is required and must not be null$",
+    r"^(is required and must not be null|cannot be combined with a stored policy)$",
     r"^entry \d+: ",
     r"^is not an RFC 3339 instant such as ",
     r"^must (not )?be (in the future|before|later|after)",

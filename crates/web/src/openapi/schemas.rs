@@ -9,6 +9,7 @@ use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::labels::MAX_LABEL_VALUE_CHARS;
 use fireflow_domain::page::MAX_PAGE_SIZE;
 use fireflow_domain::rule::WarningCode;
+use fireflow_formats::analysis::requests::MAX_FOUND;
 use fireflow_formats::patterns::{
     ADDRESS, ADDRESS_RANGE, FREE_TEXT, LABEL_VALUE, NAME, NAME_OR_EMPTY, protocol,
 };
@@ -56,6 +57,7 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         || ["Patch", "Restoration", "Operation"].iter().any(|end| schema.ends_with(end));
     let moves = matches!(schema, "RuleMove" | "RuleOperation");
     match (kind, property) {
+        ("integer", "limit") => json!({"minimum": 1, "maximum": MAX_FOUND}),
         ("string", "at") if moves => json!({"enum": ["first", "last"]}),
         ("string", "op") => json!({"enum": ["create", "update", "delete", "move", "restore"]}),
         ("string", "duplicates") => json!({"enum": ["keep"]}),
