@@ -60,7 +60,7 @@ pub struct FindingQuery {
     format: FindingsFormat,
     /// What cursors belong to: the policy and the filters.
     scope: String,
-    /// The position after which the page begins.
+    /// The position at which the page begins.
     position: Option<Position>,
 }
 
@@ -174,8 +174,7 @@ impl FindingQuery {
     }
 
     /// Writes the findings that are asked for. `until` is when the clock alone can change them, and
-    /// `accepted` are the accepted findings of the policy. Costs
-    /// O(rules), because sentences name them.
+    /// `accepted` are the accepted findings of the policy. Costs O(rules), because sentences name them.
     ///
     /// # Errors
     /// Returns an error if they cannot be written, which is a defect.
@@ -190,14 +189,16 @@ impl FindingQuery {
             let id = |finding: &Finding| {
                 subject.labels.get(finding.rule).and_then(|label| label.id).and_then(RuleId::new)
             };
-            let has = |finding: &&Finding| {
+            let has = |(_, finding): &(usize, &Finding)| {
                 self.has(finding, id(finding), subject.acceptance(finding).is_some())
             };
-            let found: Vec<&Finding> = analysis.findings.iter().filter(has).collect();
+            let found: Vec<(usize, &Finding)> =
+                analysis.findings.iter().enumerate().filter(has).collect();
+            let findings = found.iter().map(|it| it.1);
             match self.format {
-                FindingsFormat::Csv => finding_records(found, subject),
+                FindingsFormat::Csv => finding_records(findings, subject),
                 FindingsFormat::Sarif => {
-                    let log = sarif(analysis, found, subject, env!("CARGO_PKG_VERSION"));
+                    let log = sarif(analysis, findings, subject, env!("CARGO_PKG_VERSION"));
                     Ok(serde_json::to_vec(&log)?)
                 }
                 FindingsFormat::Page => {
@@ -213,17 +214,17 @@ impl FindingQuery {
         inspected: &InspectedPolicy,
         analysis: &Analysis,
         until: Option<Instant>,
-        found: &[&Finding],
+        found: &[(usize, &Finding)],
         subject: &Subject<'_>,
     ) -> AnalysisPageView {
         let place = self.position.as_ref().and_then(|position| position.place);
         let start = place.and_then(|(place, _)| usize::try_from(place).ok()).unwrap_or(0);
-        let page = found.iter().copied().skip(start).take(self.size);
-        let items: Vec<FindingView> =
-            page.map(|finding| FindingView::new(finding, subject)).collect();
-        let next = start.saturating_add(items.len());
-        let next_cursor = (next < found.len()).then(|| {
-            let place = u64::try_from(next).unwrap_or(u64::MAX);
+        // Places are those among all findings, because findings can be accepted between two pages.
+        let mut rest = found.iter().skip_while(|it| it.0 < start);
+        let page = rest.by_ref().take(self.size);
+        let items: Vec<FindingView> = page.map(|it| FindingView::new(it.1, subject)).collect();
+        let next_cursor = rest.next().map(|(next, _)| {
+            let place = u64::try_from(*next).unwrap_or(u64::MAX);
             let position = Position {
                 values: Vec::new(),
                 id: inspected.policy.id.get(),

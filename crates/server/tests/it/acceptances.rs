@@ -120,6 +120,24 @@ db_test! {
 }
 
 db_test! {
+    async fn a_finding_that_is_accepted_between_two_pages_hides_no_other(api: Api) {
+        let policy = policy_with_faults(&api).await;
+        let first = findings(&api, &policy, "&page_size=1").await;
+        assert_eq!(names(&first), ["lost"]);
+        let path = format!("{policy}findings/{}/acceptance/", first["items"][0]["id"].as_str().unwrap());
+        api.put(&path, &json!({"reason": "known"})).await.expect(200);
+        let cursor = first["next_cursor"].as_str().unwrap();
+        let second = findings(&api, &policy, &format!("&page_size=1&cursor={cursor}")).await;
+        assert_eq!(names(&second), ["again"]);
+        assert_eq!(second["next_cursor"], Value::Null);
+        // Nor does a withdrawal show one twice.
+        api.delete(&path).await.expect(204);
+        let again = findings(&api, &policy, &format!("&page_size=1&cursor={cursor}")).await;
+        assert_eq!(names(&again), ["again"]);
+    }
+}
+
+db_test! {
     async fn only_what_a_client_has_seen_is_accepted(api: Api) {
         let policy = policy_with_faults(&api).await;
         let page = findings(&api, &policy, "").await;
