@@ -35,20 +35,14 @@ BEYOND_SCHEMAS = [re.compile(pattern) for pattern in [
     r"^is not a cursor of this list, filter and order; ",
     r"^cannot be combined with `page`$",
     r"^is another name for `page_size`; use only one of them$",
-    # Analyses: their cursors, the two forms of a policy, outcomes, times, and sets of packets, whose
-    # members are words.
+    # Analyses: their cursors, the two forms of a policy, outcomes, intervals, and ranges in lists.
     r"^is not a cursor of this policy and these filters; ",
     r"^is available as JSON only; other formats have all findings$",
-    r"^must have either `firewall_id` and `filtering_policy_id`, or `rules` and `default_action`$",
-    r"^must have (exactly one of |either `action` or `rule_id`)",
+    r"^must have either (`firewall_id` and `filtering_policy_id`, or `rules` and `default_action`|`action` or `rule_id`)$",
     r"^(is required and must not be null|cannot be combined with a stored policy)$",
-    r"^entry \d+: ",
-    r"^is not an RFC 3339 instant such as ",
     r"^must (not )?be (in the future|earlier than `from`)",
-    r"^is not an id$",
-    r"^has no entries; leave it out to hold every value$",
-    r"^`[^`]*` is not (a|an) (family|protocol|port|address|ICMP type|ICMP code|number)",
-    r"^must be (32 hexadecimal digits|ALLOW|a number|an ICMP)",
+    r"^entry \d+: (the range `?[^ ]+ ends before it begins|`[^`]*:[^`]*` is not an address|a range needs two addresses)",
+    r"^entry \d+: `\d+-\d+` is not a number from 0 to 255 or a range",
     r"^the policy has no rule with id=\d+$",
     # Rules that a request names.
     r"^there is no rule with id=\d+$",

@@ -41,6 +41,10 @@ pub const ADDRESS_RANGE: &str = concat!(
 );
 /// A port or `first-last`.
 pub const PORTS: &str = concat!("^", port!(), "(-", port!(), ")?$");
+/// A number from 0 to 255 or `first-last`; leading zeros are accepted too.
+pub const BYTES: &str = concat!("^", octet!(), "(-", octet!(), ")?$");
+/// The id of a finding, or of its proof.
+pub const FINDING_ID: &str = "^[0-9a-f]{32}$";
 // Texts are trimmed, so any white space may surround them.
 macro_rules! white {
     () => {

@@ -7,11 +7,13 @@ use fireflow_domain::audit::AuditAction;
 use fireflow_domain::error::Resource;
 use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::labels::MAX_LABEL_VALUE_CHARS;
+use fireflow_domain::net::Family;
 use fireflow_domain::page::MAX_PAGE_SIZE;
 use fireflow_domain::rule::WarningCode;
 use fireflow_formats::analysis::requests::MAX_FOUND;
 use fireflow_formats::patterns::{
-    ADDRESS, ADDRESS_RANGE, FREE_TEXT, LABEL_VALUE, NAME, NAME_OR_EMPTY, protocol,
+    ADDRESS, ADDRESS_RANGE, BYTES, FINDING_ID, FREE_TEXT, LABEL_VALUE, NAME, NAME_OR_EMPTY, PORTS,
+    protocol,
 };
 use fireflow_formats::views::Part;
 use serde_json::{Map, Value, json};
@@ -96,10 +98,21 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         }
         (
             "string",
-            "created_at" | "updated_at" | "deleted_at" | "starts_at" | "expires_at" | "at",
+            "created_at" | "updated_at" | "deleted_at" | "starts_at" | "expires_at" | "accepted_at"
+            | "at" | "from" | "until",
         ) => {
             json!({"format": "date-time"})
         }
+        ("string", "finding_id" | "proof") => json!({"pattern": FINDING_ID}),
+        // Unlike other actions, it can be one of two.
+        ("string", "action") if schema == "SearchOutcome" => {
+            json!({"enum": ["ALLOW", "DENY", "REJECT", "BLOCKED"]})
+        }
+        ("string", "family") => json!({"enum": Family::ALL.map(Family::as_str)}),
+        ("array", "protocols") if schema == "PacketSet" => some(&protocol(false)),
+        ("array", "sources" | "destinations") if schema == "PacketSet" => some(ADDRESS_RANGE),
+        ("array", "source_ports" | "destination_ports") => some(PORTS),
+        ("array", "icmp_types" | "icmp_codes") => some(BYTES),
         ("object", "labels") if schema.starts_with("New") => json!({
             "additionalProperties":
                 {"type": "string", "maxLength": MAX_LABEL_VALUE_CHARS, "pattern": LABEL_VALUE},
@@ -132,11 +145,19 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
     }
 }
 
+/// A list with at least one text of a pattern.
+fn some(pattern: &str) -> Value {
+    json!({"minItems": 1, "items": {"type": "string", "pattern": pattern}})
+}
+
 /// Whether a member is an action. All of these refer to the shared schema of actions.
 fn is_action(schema: &str, property: &str, shape: &Map<String, Value>) -> bool {
-    schema != "AuditEvent"
-        && matches!(property, "action" | "default_action")
-        && shape.get("type") == Some(&json!("string"))
+    let is_action = match schema {
+        "AuditEvent" | "SearchOutcome" => false,
+        "Difference" => matches!(property, "from" | "to"),
+        _ => matches!(property, "action" | "default_action"),
+    };
+    is_action && shape.get("type") == Some(&json!("string"))
 }
 
 fn constrain(schema: &str, property: &str, shape: &mut Value) -> anyhow::Result<()> {
