@@ -120,6 +120,18 @@ pub(super) fn hull(set: &[Range]) -> Range {
     (first, set.last().map_or(first, |range| range.1))
 }
 
+/// What a range has in common with a set.
+struct Overlap {
+    /// The number of the first range of the set that it meets.
+    from: usize,
+    /// The number after that of the last one.
+    to: usize,
+    /// The part of the first one before the range; it can be empty.
+    before: Range,
+    /// The part of the last one behind it.
+    behind: Range,
+}
+
 /// A set with the sizes up to each range, so that the part of it in a range is counted by search.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Summed {
@@ -169,6 +181,18 @@ impl Summed {
             return self.count_from_own(other, steps);
         }
         let mut count = 0;
+        let sum = |at: usize| self.sums.get(at).copied().unwrap_or(0);
+        self.each_overlap(other, steps, |Overlap { from, to, before, behind }| {
+            count += sum(to) - sum(from);
+            count -= u64::from(before.1 - before.0);
+            count -= u64::from(behind.1 - behind.0);
+        });
+        count
+    }
+
+    /// Calls `see` for each range of another set that meets some ranges of this one.
+    #[inline]
+    fn each_overlap(&self, other: &[Range], steps: &mut u64, mut see: impl FnMut(Overlap)) {
         let mut from = 0;
         for range in other {
             *steps += 1;
@@ -178,13 +202,13 @@ impl Summed {
             let Some(first) = rest.first() else { break };
             let len = rest.partition_point(|it| it.0 < range.1);
             let Some(last) = len.checked_sub(1).and_then(|last| rest.get(last)) else { continue };
-            let sum = |at: usize| self.sums.get(at).copied().unwrap_or(0);
-            // The ranges at both ends can stick out.
-            count += sum(from + len) - sum(from);
-            count -= u64::from(range.0.saturating_sub(first.0));
-            count -= u64::from(last.1.saturating_sub(range.1));
+            see(Overlap {
+                from,
+                to: from + len,
+                before: (first.0, range.0.max(first.0)),
+                behind: (range.1.min(last.1), last.1),
+            });
         }
-        count
     }
 
     /// The share of its addresses that are in another set.
@@ -206,24 +230,15 @@ impl Summed {
             std::iter::once(0.0).chain(sums).collect()
         });
         let mut count = 0.0;
-        let mut from = 0;
-        for range in other {
-            *steps += 1;
-            let rest = self.ranges.get(from..).unwrap_or_default();
-            from += rest.partition_point(|it| it.1 <= range.0);
-            let rest = self.ranges.get(from..).unwrap_or_default();
-            let Some(first) = rest.first() else { break };
-            let len = rest.partition_point(|it| it.0 < range.1);
-            let Some(last) = len.checked_sub(1).and_then(|last| rest.get(last)) else { continue };
-            let sum = |at: usize| sums.get(at).copied().unwrap_or(0.0);
-            count += sum(from + len) - sum(from);
-            if range.0 > first.0 {
-                count -= ranks.count((first.0, range.0));
+        let sum = |at: usize| sums.get(at).copied().unwrap_or(0.0);
+        self.each_overlap(other, steps, |Overlap { from, to, before, behind }| {
+            count += sum(to) - sum(from);
+            for range in [before, behind] {
+                if range.0 < range.1 {
+                    count -= ranks.count(range);
+                }
             }
-            if last.1 > range.1 {
-                count -= ranks.count((range.1, last.1));
-            }
-        }
+        });
         count / sums.last().copied().unwrap_or(1.0)
     }
 

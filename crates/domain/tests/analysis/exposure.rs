@@ -86,6 +86,29 @@ fn ranges(world: &World, family: Family) -> Vec<(IpAddr, f64, f64)> {
     firsts.iter().zip(lasts).map(range).collect()
 }
 
+/// The rule that decides a packet of a service; none if that is the default.
+fn decider(
+    world: &World,
+    rules: &[RuleSpec],
+    service: &ExposedService,
+    (source, source_port): (IpAddr, u16),
+    destination: IpAddr,
+) -> Option<usize> {
+    let port = PORTS[..world.ports].iter().rev().find(|it| **it <= service.ports.first());
+    let packet = Packet::new(PacketParts {
+        source_address: source,
+        destination_address: destination,
+        protocol: service.protocol,
+        source_port: Some(source_port),
+        destination_port: port.copied(),
+        icmp_type: None,
+        icmp_code: None,
+        at: noon(),
+    });
+    let packet = packet.unwrap();
+    rules.iter().position(|rule| naive::matches(rule, &packet))
+}
+
 /// The sizes of the sources that each rule, or the default at the end, lets in to a destination.
 fn let_in(
     world: &World,
@@ -96,22 +119,10 @@ fn let_in(
     destination: IpAddr,
 ) -> Vec<f64> {
     let mut sizes = vec![0.0; rules.len() + 1];
-    let port = PORTS[..world.ports].iter().rev().find(|it| **it <= service.ports.first());
     for (source, _, size) in ranges(world, family) {
         let mut deciders = BTreeSet::new();
         for source_port in &PORTS[..world.ports] {
-            let packet = Packet::new(PacketParts {
-                source_address: source,
-                destination_address: destination,
-                protocol: service.protocol,
-                source_port: Some(*source_port),
-                destination_port: port.copied(),
-                icmp_type: None,
-                icmp_code: None,
-                at: noon(),
-            });
-            let packet = packet.unwrap();
-            let first = rules.iter().position(|rule| naive::matches(rule, &packet));
+            let first = decider(world, rules, service, (source, *source_port), destination);
             if first.map_or(default, |rule| rules[rule].action).permits() {
                 deciders.insert(first.unwrap_or(rules.len()));
             }
@@ -162,22 +173,10 @@ fn union_of(
     destination: IpAddr,
     deciders: &BTreeSet<usize>,
 ) -> f64 {
-    let port = PORTS[..world.ports].iter().rev().find(|it| **it <= service.ports.first());
     let mut union = 0.0;
     for (source, _, size) in ranges(world, family) {
         let is_let_in = PORTS[..world.ports].iter().any(|source_port| {
-            let packet = Packet::new(PacketParts {
-                source_address: source,
-                destination_address: destination,
-                protocol: service.protocol,
-                source_port: Some(*source_port),
-                destination_port: port.copied(),
-                icmp_type: None,
-                icmp_code: None,
-                at: noon(),
-            });
-            let packet = packet.unwrap();
-            let first = rules.iter().position(|rule| naive::matches(rule, &packet));
+            let first = decider(world, rules, service, (source, *source_port), destination);
             first.map_or(default, |rule| rules[rule].action).permits()
                 && deciders.contains(&first.unwrap_or(rules.len()))
         });

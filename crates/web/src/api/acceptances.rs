@@ -1,6 +1,5 @@
 //! Accepted findings.
 
-use fireflow_domain::acceptance::Acceptance;
 use fireflow_domain::analysis::{Finding, FindingId, FindingKinds};
 use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::text::excerpt;
@@ -52,7 +51,9 @@ impl Acceptances {
     ) -> Result<Reply<Answered, AcceptanceListView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::LIST).finish()?;
-        let all = all(&ctx, firewall, policy).await?;
+        let all = ctx
+            .read(|uow, caller| Box::pin(acceptance::all(uow, caller, firewall, policy)))
+            .await?;
         let count = all.len();
         let write = move || {
             let items = all.iter().map(AcceptanceView::from).collect();
@@ -125,9 +126,8 @@ impl Acceptances {
     ) -> Result<Reply<Deleted, AcceptanceView>, Problem> {
         let (firewall, policy) = policy_ids(&firewall_id, &filtering_policy_id)?;
         query.open(&Self::WITHDRAW).finish()?;
-        let Some(finding) = FindingId::parse(&finding_id) else {
-            return Err(no_finding(&finding_id, "is accepted"));
-        };
+        let not_accepted = || no_finding(&finding_id, "is accepted");
+        let finding = FindingId::parse(&finding_id).ok_or_else(not_accepted)?;
         let withdrawn = ctx
             .write(|uow, caller| {
                 Box::pin(async move {
@@ -135,18 +135,8 @@ impl Acceptances {
                 })
             })
             .await?;
-        if withdrawn { Ok(Reply::deleted()) } else { Err(no_finding(&finding_id, "is accepted")) }
+        if withdrawn { Ok(Reply::deleted()) } else { Err(not_accepted()) }
     }
-}
-
-/// All accepted findings of a policy.
-pub(crate) async fn all(
-    ctx: &Context,
-    firewall: FirewallId,
-    policy: PolicyId,
-) -> Result<Vec<Acceptance>, Problem> {
-    let read = ctx.read(|uow, caller| Box::pin(acceptance::all(uow, caller, firewall, policy)));
-    Ok(read.await?)
 }
 
 /// A finding of the policy as it is now.

@@ -9,6 +9,7 @@ use fireflow_domain::analysis::{
     search,
 };
 use fireflow_domain::error::{Violation, Violations};
+use fireflow_domain::usecase::acceptance;
 use fireflow_domain::usecase::inspect::InspectedPolicy;
 use fireflow_formats::analysis::requests::{
     self, ComparisonRequest, GivenOutcome, GivenPolicy, Interval,
@@ -25,7 +26,7 @@ use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 
-use super::{Tag, acceptances, policy_ids};
+use super::{Tag, policy_ids};
 use crate::app::Context;
 use crate::auth::{As, Viewer};
 use crate::dto::analysis::{ComparisonBody, PartitionBody, SearchBody};
@@ -313,8 +314,10 @@ async fn answer(
     let bytes = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(FINDING_BYTES);
     ctx.borrow_memory(Use::Answer, bytes).await?;
     let format = asked.format();
-    let (firewall, policy) = (inspected.policy.firewall.id, inspected.policy.id);
-    let accepted = acceptances::all(ctx, firewall, policy).await?;
+    let policy = Arc::clone(&inspected.policy);
+    let accepted = ctx
+        .read(|uow, caller| Box::pin(async move { acceptance::of(uow, caller, &policy).await }))
+        .await?;
     let accepted = Acceptances::at(accepted, ctx.caller.now);
     let write = move || asked.write(&inspected, &kept.analysis, kept.until, &accepted);
     // To name rules takes a list of all of them.

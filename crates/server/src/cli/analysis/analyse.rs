@@ -164,10 +164,14 @@ fn write(
     }
 }
 
+fn json(path: &Path) -> anyhow::Result<Value> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
 /// The accepted findings in a file.
 fn accepted(path: &Path) -> Result<Vec<Acceptance>, Failure> {
     let read = || {
-        let value: Value = serde_json::from_slice(&std::fs::read(path)?)?;
+        let value = json(path)?;
         let mut violations = Violations::default();
         let read = acceptances(value, clock().now(), &mut violations);
         read.filter(|_| violations.is_empty()).ok_or_else(|| anyhow!(described(&violations)))
@@ -178,8 +182,7 @@ fn accepted(path: &Path) -> Result<Vec<Acceptance>, Failure> {
 /// The ids of the findings in an earlier output, with their severities.
 fn baseline(path: &Path) -> Result<HashMap<FindingId, Severity>, Failure> {
     let read = || {
-        let text = std::fs::read(path)?;
-        let value: Value = serde_json::from_slice(&text)?;
+        let value = json(path)?;
         let findings = value.get("findings").and_then(Value::as_array);
         let known = findings.map(|findings| {
             let text = |finding: &Value, member: &str| {
