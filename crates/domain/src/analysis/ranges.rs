@@ -128,7 +128,7 @@ struct Overlap {
     to: usize,
     /// The part of the first one before the range; it can be empty.
     before: Range,
-    /// The part of the last one behind it.
+    /// The part of the last one after the range.
     behind: Range,
 }
 
