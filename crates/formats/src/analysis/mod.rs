@@ -35,7 +35,9 @@ pub use findings::{
     AnalysedView, AnalysisHeadView, AnalysisView, CountView, CoverView, FindingView, FixView,
     IncompleteView, StateCountView, incomplete_views,
 };
-pub use packets::{PacketSetView, PacketView, packet_in_words, packet_set, packet_set_of_words};
+pub use packets::{
+    GivenSetView, PacketSetView, PacketView, packet_in_words, packet_set, packet_set_of_words,
+};
 pub use page::{AnalysisPageView, FindingQuery, FindingsFormat, MAX_PAGE_SIZE};
 pub use policy::{LabeledPolicy, ReadRule};
 pub use sarif::sarif;

@@ -1,5 +1,6 @@
 //! Sets of packets and packets, read and written.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -10,12 +11,13 @@ use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
 use fireflow_domain::packet::{GivenPacket, Packet, Payload};
 use fireflow_domain::rule::MAX_ENDPOINTS;
 use fireflow_domain::text::excerpt;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::json::kind;
 use crate::members::Members;
+use crate::patterns::{ADDRESS_RANGE, BYTES, PORTS, protocol};
 
 /// A set of packets: every combination of one value from each member. A member that is omitted holds
 /// every value. A set with ports holds only packets of protocols that have ports, and a set with ICMP
@@ -25,28 +27,71 @@ use crate::members::Members;
 pub struct PacketSetView {
     /// `ipv4` or `ipv6`; omitted: both.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = Family::ALL.map(Family::as_str)))]
     pub family: Option<&'static str>,
     /// Protocols, by name or number.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("minItems" = 1), inner(regex(pattern = protocol(false))))]
     pub protocols: Vec<String>,
     /// Source addresses: hosts, blocks, ranges.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("minItems" = 1), inner(regex(pattern = ADDRESS_RANGE)))]
     pub sources: Vec<String>,
     /// Source ports: `443` or `8000-8100`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("minItems" = 1), inner(regex(pattern = PORTS)))]
     pub source_ports: Vec<String>,
     /// Destination addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("minItems" = 1), inner(regex(pattern = ADDRESS_RANGE)))]
     pub destinations: Vec<String>,
     /// Destination ports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("minItems" = 1), inner(regex(pattern = PORTS)))]
     pub destination_ports: Vec<String>,
     /// ICMP types: `8` or `0-127`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("minItems" = 1), inner(regex(pattern = BYTES)))]
     pub icmp_types: Vec<String>,
     /// ICMP codes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("minItems" = 1), inner(regex(pattern = BYTES)))]
     pub icmp_codes: Vec<String>,
+}
+
+/// A set of packets as requests write it: a member can be one value instead of a list, and numbers need
+/// not be texts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct GivenSetView(pub PacketSetView);
+
+impl JsonSchema for GivenSetView {
+    fn schema_name() -> Cow<'static, str> {
+        "GivenPacketSet".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = PacketSetView::json_schema(generator);
+        let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+        for (name, property) in properties.into_iter().flatten() {
+            let most = match name.as_str() {
+                "family" | "sources" | "destinations" => None,
+                "source_ports" | "destination_ports" => Some(u16::MAX),
+                _ => Some(u8::MAX.into()),
+            };
+            let number = most.map(|most| json!({"type": "integer", "minimum": 0, "maximum": most}));
+            if let Some(text) = property.get("items").cloned() {
+                let mut values: Vec<Value> = std::iter::once(text).chain(number).collect();
+                let list = json!({"type": "array", "minItems": 1, "items": {"oneOf": values}});
+                values.push(list);
+                *property = json!({"description": property.get("description"), "oneOf": values});
+            }
+            if let Some(values) = property.get_mut("enum").and_then(Value::as_array_mut) {
+                values.push(Value::Null);
+            }
+        }
+        schema
+    }
 }
 
 impl From<&PacketSet> for PacketSetView {

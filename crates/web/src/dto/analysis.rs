@@ -1,7 +1,7 @@
 //! The schemas of requests for analyses. The formats crate reads the requests, and has the answers with
 //! their schemas.
 
-use fireflow_formats::analysis::PacketSetView;
+use fireflow_formats::analysis::{GivenSetView, PacketSetView};
 use poem_openapi::Object;
 use poem_openapi::types::Example;
 
@@ -9,14 +9,14 @@ use super::rule::RuleBody;
 use super::schema::Schema;
 
 /// The set of the examples: SSH from private addresses.
-fn example_set() -> Schema<PacketSetView> {
+fn example_set() -> Schema<GivenSetView> {
     let one = |text: &str| vec![text.to_owned()];
-    Schema(PacketSetView {
+    Schema(GivenSetView(PacketSetView {
         protocols: one("tcp"),
         sources: one("10.0.0.0/8"),
         destination_ports: one("22"),
         ..PacketSetView::default()
-    })
+    }))
 }
 
 /// A policy of a comparison: a stored one by its ids, or rules that are not stored.
@@ -75,7 +75,7 @@ pub struct OutcomeBody {
 #[oai(rename = "NewSearch", example, skip_serializing_if_is_none)]
 pub struct SearchBody {
     /// The set to search.
-    pub packets: Schema<PacketSetView>,
+    pub packets: Schema<GivenSetView>,
     /// What to search for.
     pub outcome: OutcomeBody,
     /// The most sets that the answer has; omitted: 20.
@@ -100,7 +100,7 @@ impl Example for SearchBody {
 #[oai(rename = "NewPartition", example, skip_serializing_if_is_none)]
 pub struct PartitionBody {
     /// The set to divide.
-    pub packets: Schema<PacketSetView>,
+    pub packets: Schema<GivenSetView>,
     /// When the packets are sent, RFC 3339; omitted: now.
     pub at: Option<String>,
 }

@@ -7,13 +7,11 @@ use fireflow_domain::audit::AuditAction;
 use fireflow_domain::error::Resource;
 use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::labels::MAX_LABEL_VALUE_CHARS;
-use fireflow_domain::net::Family;
 use fireflow_domain::page::MAX_PAGE_SIZE;
 use fireflow_domain::rule::WarningCode;
 use fireflow_formats::analysis::requests::MAX_FOUND;
 use fireflow_formats::patterns::{
-    ADDRESS, ADDRESS_RANGE, BYTES, FINDING_ID, FREE_TEXT, LABEL_VALUE, NAME, NAME_OR_EMPTY, PORTS,
-    protocol,
+    ADDRESS, ADDRESS_RANGE, FINDING_ID, FREE_TEXT, LABEL_VALUE, NAME, NAME_OR_EMPTY, protocol,
 };
 use fireflow_formats::views::Part;
 use serde_json::{Map, Value, json};
@@ -43,12 +41,13 @@ const NULLABLE: &[(&str, &[&str])] = &[
 /// The members of a change of a rule that cannot be null, because they have no default.
 const WITHOUT_DEFAULT: [&str; 4] = ["action", "priority", "sources", "destinations"];
 
-/// Whether a member of a request about a rule can be null: in a new rule, if it can be null in answers;
-/// in a change, if it has a default.
-fn is_nullable_in_rule(schema: &str, property: &str, in_answers: &[String]) -> bool {
+/// Whether a member of a request can be null: in a new rule, if it can be null in answers; in a change of
+/// a rule, if it has a default; in a set of packets, always.
+fn is_nullable_in_request(schema: &str, property: &str, in_answers: &[String]) -> bool {
     match schema {
         "NewFirewallRule" => in_answers.iter().any(|name| name == property),
         "FirewallRulePatch" => !WITHOUT_DEFAULT.contains(&property),
+        "GivenPacketSet" => true,
         _ => false,
     }
 }
@@ -108,11 +107,6 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         ("string", "action") if schema == "SearchOutcome" => {
             json!({"enum": ["ALLOW", "DENY", "REJECT", "BLOCKED"]})
         }
-        ("string", "family") => json!({"enum": Family::ALL.map(Family::as_str)}),
-        ("array", "protocols") if schema == "PacketSet" => some(&protocol(false)),
-        ("array", "sources" | "destinations") if schema == "PacketSet" => some(ADDRESS_RANGE),
-        ("array", "source_ports" | "destination_ports") => some(PORTS),
-        ("array", "icmp_types" | "icmp_codes") => some(BYTES),
         ("object", "labels") if schema.starts_with("New") => json!({
             "additionalProperties":
                 {"type": "string", "maxLength": MAX_LABEL_VALUE_CHARS, "pattern": LABEL_VALUE},
@@ -143,11 +137,6 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         },
         _ => json!({}),
     }
-}
-
-/// A list with at least one text of a pattern.
-fn some(pattern: &str) -> Value {
-    json!({"minItems": 1, "items": {"type": "string", "pattern": pattern}})
 }
 
 /// Whether a member is an action. All of these refer to the shared schema of actions.
@@ -195,7 +184,7 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
         let properties = object(member(schema, "properties")?)?;
         for (property, shape) in properties.iter_mut() {
             constrain(name, property, shape)?;
-            if is_nullable_in_rule(name, property, &in_answers) {
+            if is_nullable_in_request(name, property, &in_answers) {
                 set_nullable(shape)?;
             }
         }
