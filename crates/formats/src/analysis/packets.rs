@@ -65,6 +65,20 @@ pub struct PacketSetView {
 #[serde(transparent)]
 pub struct GivenSetView(pub PacketSetView);
 
+impl GivenSetView {
+    /// The set of the examples: SSH from private addresses.
+    #[must_use]
+    pub fn example() -> Self {
+        let one = |text: &str| vec![text.to_owned()];
+        Self(PacketSetView {
+            protocols: one("tcp"),
+            sources: one("10.0.0.0/8"),
+            destination_ports: one("22"),
+            ..PacketSetView::default()
+        })
+    }
+}
+
 impl JsonSchema for GivenSetView {
     fn schema_name() -> Cow<'static, str> {
         "GivenPacketSet".into()
@@ -85,9 +99,6 @@ impl JsonSchema for GivenSetView {
                 let list = json!({"type": "array", "minItems": 1, "items": {"oneOf": values}});
                 values.push(list);
                 *property = json!({"description": property.get("description"), "oneOf": values});
-            }
-            if let Some(values) = property.get_mut("enum").and_then(Value::as_array_mut) {
-                values.push(Value::Null);
             }
         }
         schema

@@ -1,23 +1,12 @@
 //! The schemas of requests for analyses. The formats crate reads the requests, and has the answers with
 //! their schemas.
 
-use fireflow_formats::analysis::{GivenSetView, PacketSetView};
+use fireflow_formats::analysis::GivenSetView;
 use poem_openapi::Object;
 use poem_openapi::types::Example;
 
 use super::rule::RuleBody;
 use super::schema::Schema;
-
-/// The set of the examples: SSH from private addresses.
-fn example_set() -> Schema<GivenSetView> {
-    let one = |text: &str| vec![text.to_owned()];
-    Schema(GivenSetView(PacketSetView {
-        protocols: one("tcp"),
-        sources: one("10.0.0.0/8"),
-        destination_ports: one("22"),
-        ..PacketSetView::default()
-    }))
-}
 
 /// A policy of a comparison: a stored one by its ids, or rules that are not stored.
 #[derive(Debug, Object)]
@@ -90,7 +79,7 @@ pub struct SearchBody {
 impl Example for SearchBody {
     fn example() -> Self {
         let outcome = OutcomeBody { action: Some("ALLOW".to_owned()), rule_id: None };
-        let packets = example_set();
+        let packets = Schema(GivenSetView::example());
         Self { packets, outcome, limit: None, from: None, until: None }
     }
 }
@@ -107,6 +96,6 @@ pub struct PartitionBody {
 
 impl Example for PartitionBody {
     fn example() -> Self {
-        Self { packets: example_set(), at: None }
+        Self { packets: Schema(GivenSetView::example()), at: None }
     }
 }

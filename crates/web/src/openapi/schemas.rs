@@ -236,9 +236,12 @@ pub(super) fn correct(schemas: &mut Map<String, Value>) -> anyhow::Result<()> {
 }
 
 /// Makes a member nullable. `nullable` next to `$ref` has no effect, so a reference is wrapped in
-/// `allOf`.
+/// `allOf`; nor has it if `enum` lacks null.
 fn set_nullable(property: &mut Value) -> anyhow::Result<()> {
     let members = object(property)?;
+    if let Some(Value::Array(values)) = members.get_mut("enum") {
+        values.push(Value::Null);
+    }
     if let Some(reference) = members.remove("$ref") {
         members.insert("allOf".to_owned(), json!([{"$ref": reference}]));
     }
