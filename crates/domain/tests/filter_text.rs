@@ -206,6 +206,7 @@ fn example(info: &FieldInfo) -> &'static str {
         FieldKind::Resource => "firewall_rule",
         FieldKind::Labels => "site",
         FieldKind::Warning => "expired",
+        FieldKind::Finding => "unreachable",
         FieldKind::Protocol => "tcp",
         FieldKind::Family => "ipv4",
         FieldKind::Ports => "443",

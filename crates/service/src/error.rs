@@ -13,6 +13,14 @@ pub enum ServiceError {
     /// Memory or a turn on a processor was not available in time.
     #[error(transparent)]
     Shortage(#[from] Shortage),
+    /// The answer depends on findings of a policy that are not known yet, or not completely.
+    #[error("{detail}")]
+    AnalysisPending {
+        /// A sentence that explains what is missing.
+        detail: String,
+        /// When to ask again, in seconds.
+        retry_after_s: i64,
+    },
     /// The maximum number of requests is already being served.
     #[error("too many requests are being served")]
     TooManyRequests,

@@ -113,6 +113,8 @@ codes! {
         "Report it with the `instance`: the log has the cause under this id.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Temporarily unavailable",
         "Nothing was changed. Try again after `Retry-After` seconds.";
+    AnalysisPending = "analysis_pending", SERVICE_UNAVAILABLE, "The analysis of the policy is not finished",
+        "Try again after `Retry-After` seconds. The analysis continues for a minute. If it cannot finish within its limits, `GET …/analysis/` names what is undecided.";
     NewerPolicy = "newer_policy", SERVICE_UNAVAILABLE, "A newer version is required to read the policy",
         "Send the request to a process of the version that wrote the policy, or update this one. Lists across policies leave the policy out and name it in `left_out`.";
     OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "It is unknown whether the change was saved",
@@ -329,6 +331,9 @@ impl From<ServiceError> for Problem {
         match error {
             ServiceError::Domain(error) => error.into(),
             ServiceError::Shortage(shortage) => shortage.into(),
+            ServiceError::AnalysisPending { detail, retry_after_s } => {
+                Self::unavailable(Code::AnalysisPending, detail, retry_after_s)
+            }
             ServiceError::TooManyRequests => {
                 busy("too many requests are being served; try again", 1)
             }

@@ -19,7 +19,7 @@ use super::redundant::{redundant, together};
 use super::report::{
     Analysed, Analysis, Finding, FindingKind, Incomplete, Obstacle, RuleIndex, Severity, Task,
 };
-use super::request::{AnalysedPolicy, AnalysisLimits, AnalysisOptions};
+use super::request::{AnalysedPolicy, AnalysisLimits, AnalysisOptions, FindingKinds};
 use super::space::Slot;
 use super::until::Seeks;
 use crate::net::Family;
@@ -74,26 +74,42 @@ pub(super) fn divisions(
     }
 }
 
-/// What is undecided if the rules could not even be prepared.
-fn undecided(options: &AnalysisOptions, obstacle: Obstacle) -> Vec<Incomplete> {
-    let tasks = options.kinds.iter().filter_map(|kind| match kind {
+/// The task that decides which rules have findings of a kind; none if that is always decided.
+const fn task_of(kind: FindingKind) -> Option<Task> {
+    match kind {
         FindingKind::Contradiction | FindingKind::Duplicate | FindingKind::Unreachable => {
             Some(Task::Reach)
         }
         FindingKind::Redundant | FindingKind::RestatesDefault => Some(Task::Redundant),
         FindingKind::Exposed => Some(Task::Exposed),
-        FindingKind::Correlated | FindingKind::Generalises => Some(Task::Pairs),
+        FindingKind::Correlated | FindingKind::Generalises | FindingKind::Mergeable => {
+            Some(Task::Pairs)
+        }
         FindingKind::NeverMatches
         | FindingKind::Expired
         | FindingKind::ExpiresSoon
         | FindingKind::DisabledLong
         | FindingKind::NoReference
         | FindingKind::Ineffective
-        | FindingKind::Permissive
-        | FindingKind::Mergeable => None,
-    });
+        | FindingKind::Permissive => None,
+    }
+}
+
+impl Analysis {
+    /// Whether it is decided for all rules whether they have findings of these kinds. Details of the
+    /// findings can be undecided.
+    #[must_use]
+    pub fn has_decided(&self, kinds: FindingKinds) -> bool {
+        let is_undecided = |task| self.incomplete.iter().any(|it| it.what == task);
+        // A refuted witness can be one of any kind.
+        !is_undecided(Task::Witness) && !kinds.iter().filter_map(task_of).any(is_undecided)
+    }
+}
+
+/// What is undecided if the rules could not even be prepared.
+fn undecided(options: &AnalysisOptions, obstacle: Obstacle) -> Vec<Incomplete> {
     let mut incomplete: Vec<Incomplete> = Vec::new();
-    for task in tasks {
+    for task in options.kinds.iter().filter_map(task_of) {
         if incomplete.iter().all(|it| it.what != task) {
             incomplete.push(Incomplete::whole(task, obstacle));
         }

@@ -80,6 +80,13 @@ impl FindingKinds {
         self.0 & (1 << kind as u32) != 0
     }
 
+    /// The kinds to search for findings of this set. All usual kinds are searched together, because
+    /// their findings are kept together.
+    #[must_use]
+    pub fn searched(self) -> Self {
+        if self.iter().any(FindingKind::is_on_request) { Self::all() } else { Self::usual() }
+    }
+
     /// Whether there is no kind in the set.
     #[must_use]
     pub const fn is_empty(self) -> bool {

@@ -6,11 +6,11 @@ use crate::rule::WarningCode;
 
 impl Filter {
     /// Whether what fits changes by the clock alone: it asks for states, for
-    /// warnings that come with time, or for moments that move.
+    /// warnings that come with time, for findings, or for moments that move.
     #[must_use]
     pub fn depends_on_clock(&self) -> bool {
         self.condition.has(&|test| match test {
-            Test::State(_) | Test::Warning(None) => true,
+            Test::State(_) | Test::Warning(None) | Test::Finding(_) => true,
             Test::Warning(Some(codes)) => codes.contains(&WarningCode::Expired),
             other => other.is_relative(),
         })
@@ -40,7 +40,7 @@ impl Test {
 
 impl<T> Logic<T> {
     /// Whether some test of it is such.
-    fn has(&self, such: &dyn Fn(&T) -> bool) -> bool {
+    pub(super) fn has(&self, such: &dyn Fn(&T) -> bool) -> bool {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().any(|part| part.has(such)),
             Self::Not(part) => part.has(such),
@@ -65,6 +65,7 @@ mod tests {
             ("warnings = null", false, true),
             ("warnings IN (ports_without_effect, expired)", false, true),
             ("warnings = ports_without_effect", false, false),
+            ("finding = unreachable", false, true),
         ] {
             let filter = Filter::parse(Level::Rule, text).unwrap();
             assert_eq!((filter.is_relative(), filter.depends_on_clock()), (is_relative, depends));

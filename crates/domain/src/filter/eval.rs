@@ -62,6 +62,7 @@ impl Test {
                     Some(codes) => warnings.iter().any(|warning| codes.contains(&warning.code)),
                 }
             }),
+            Self::Finding(test) => subject.rule().is_some_and(|rule| test.fits(rule.id)),
             Self::AuditAction(actions) => {
                 subject.event().is_some_and(|it| actions.contains(&it.action))
             }

@@ -2,6 +2,7 @@
 //! messages, and clients that offer a choice. It is built from the rows of `filter/table.rs`.
 
 use super::tree::{ActionField, FlagField, InstantField, Level, NumberField, Side, TextField};
+use crate::analysis::FindingKind;
 use crate::audit::AuditAction;
 use crate::error::Resource;
 use crate::net::Family;
@@ -86,6 +87,8 @@ pub enum FieldKind {
     Labels,
     /// A warning of a rule.
     Warning,
+    /// A kind of finding about a rule.
+    Finding,
     /// A protocol, by name or number.
     Protocol,
     /// An address family.
@@ -102,7 +105,7 @@ pub enum FieldKind {
 
 impl FieldKind {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Integer,
         Self::Text,
         Self::Timestamp,
@@ -114,6 +117,7 @@ impl FieldKind {
         Self::Label,
         Self::Labels,
         Self::Warning,
+        Self::Finding,
         Self::Protocol,
         Self::Family,
         Self::Ports,
@@ -137,6 +141,7 @@ impl FieldKind {
             Self::Label => "label",
             Self::Labels => "labels",
             Self::Warning => "warning",
+            Self::Finding => "finding",
             Self::Protocol => "protocol",
             Self::Family => "family",
             Self::Ports => "ports",
@@ -163,6 +168,7 @@ impl FieldKind {
                 "`entry_without_effect`, `protocol_without_effect`, `ports_without_effect` or \
                  `expired`"
             }
+            Self::Finding => "a kind of finding such as `unreachable`",
             Self::Protocol => "a protocol such as `tcp`",
             Self::Family => "`ipv4` or `ipv6`",
             Self::Ports => "a port such as `443` or a range such as `8000-8999`",
@@ -182,6 +188,7 @@ impl FieldKind {
             Self::AuditAction => AuditAction::WORDS.into(),
             Self::Resource => Resource::WORDS.into(),
             Self::Warning => WarningCode::ALL.map(WarningCode::as_str).into(),
+            Self::Finding => FindingKind::WORDS.into(),
             Self::Family => Family::ALL.map(Family::as_str).into(),
             Self::Integer
             | Self::Text
@@ -231,6 +238,7 @@ impl Traits {
             | FieldKind::AuditAction
             | FieldKind::Resource
             | FieldKind::Warning
+            | FieldKind::Finding
             | FieldKind::Protocol
             | FieldKind::Family => EQUALITY,
             FieldKind::Labels | FieldKind::Entries | FieldKind::Traffic => &[Operator::Has],
@@ -334,6 +342,7 @@ pub(super) enum Field {
     Labels(Level),
     State,
     Warnings,
+    Finding,
     AuditAction,
     Resource,
     Protocols,
@@ -346,9 +355,10 @@ pub(super) enum Field {
 impl Field {
     /// The fields of a level itself.
     pub(super) fn own(owner: Level) -> impl Iterator<Item = Self> {
-        const OF_RULES: [Field; 11] = [
+        const OF_RULES: [Field; 12] = [
             Field::State,
             Field::Warnings,
+            Field::Finding,
             Field::Protocols,
             Field::Ports,
             Field::Entries(Side::Source),
@@ -389,6 +399,7 @@ impl Field {
             Self::Labels(level) => level,
             Self::State
             | Self::Warnings
+            | Self::Finding
             | Self::Protocols
             | Self::Ports
             | Self::Entries(_)
@@ -408,6 +419,7 @@ impl Field {
             Self::Labels(_) => "labels",
             Self::State => "state",
             Self::Warnings => "warnings",
+            Self::Finding => "finding",
             Self::AuditAction => "action",
             Self::Resource => "resource",
             Self::Protocols => "protocols",
@@ -438,6 +450,7 @@ impl Field {
             Self::Labels(_) => Traits::new(FieldKind::Labels, false),
             Self::State => Traits::new(FieldKind::State, false),
             Self::Warnings => Traits::new(FieldKind::Warning, true),
+            Self::Finding => Traits::new(FieldKind::Finding, true),
             Self::AuditAction => Traits::new(FieldKind::AuditAction, false),
             Self::Resource => Traits::new(FieldKind::Resource, false),
             Self::Protocols => Traits::new(FieldKind::Protocol, true),
@@ -567,6 +580,7 @@ pub fn describe(level: Level) -> Vec<FieldInfo> {
             | Field::Labels(_)
             | Field::State
             | Field::Warnings
+            | Field::Finding
             | Field::AuditAction
             | Field::Resource
             | Field::Protocols

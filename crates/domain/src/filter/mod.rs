@@ -9,6 +9,7 @@ mod clock;
 pub mod error;
 pub mod eval;
 pub mod fields;
+mod findings;
 mod lexer;
 mod moment;
 pub mod parse;
@@ -19,5 +20,6 @@ pub mod tree;
 
 pub use error::FilterError;
 pub use fields::{FieldInfo, FieldKind, describe, field_name};
+pub use findings::{FindingTest, RuleFindings};
 pub use moment::Moment;
 pub use tree::{Expression, Filter, Level};

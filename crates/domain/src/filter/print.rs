@@ -7,6 +7,7 @@
 use std::fmt::{self, Display};
 
 use super::fields::{EntryMember, Field, Operator, TrafficMember};
+use super::findings::FindingTest;
 use super::lexer::Keyword;
 use super::tree::{
     EntryTest, Filter, LabelTest, Level, Logic, Ordered, Pattern, PortTest, RangeTest, Test,
@@ -184,6 +185,11 @@ fn comparison(test: &Test, level: Level) -> Comparison {
         Test::Warning(Some(codes)) => {
             let words: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
             (Field::Warnings, Relation::one_of(&words))
+        }
+        Test::Finding(FindingTest { kinds: None, .. }) => (Field::Finding, Relation::Null),
+        Test::Finding(FindingTest { kinds: Some(kinds), .. }) => {
+            let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+            (Field::Finding, Relation::one_of(&words))
         }
         Test::Label(owner, key, test) => return label(level, *owner, key, test),
         Test::Protocol(None) => (Field::Protocols, Relation::Null),

@@ -1,5 +1,6 @@
 //! The syntax tree of a filter: typed conditions.
 
+use super::findings::FindingTest;
 use super::moment::Moment;
 use crate::audit::AuditAction;
 use crate::error::Resource;
@@ -45,6 +46,8 @@ pub enum Test {
     Label(Level, String, LabelTest),
     /// Some of a rule's warnings at the time of the question; none at all: `None`.
     Warning(Option<Vec<WarningCode>>),
+    /// The findings about a rule.
+    Finding(FindingTest),
     /// One of the protocols that a rule lists; `None`: the rule lists none.
     Protocol(Option<Vec<Protocol>>),
     /// One of a rule's `ports`. A rule without `ports` has one entry, every port.

@@ -3,13 +3,14 @@
 //! test. The values are few, so that filters and resources generated from the same values often
 //! match.
 
+use fireflow_domain::analysis::FindingKind;
 use fireflow_domain::audit::AuditAction;
 use fireflow_domain::error::Resource;
-use fireflow_domain::filter::Moment;
 use fireflow_domain::filter::tree::{
     ActionField, EntryTest, Filter, FlagField, InstantField, LabelTest, Level, Logic, NumberField,
     Ordered, Pattern, PortTest, RangeTest, Side, Test, TextField, TextTest, Traffic,
 };
+use fireflow_domain::filter::{FindingTest, Moment};
 use fireflow_domain::net::{AddressRange, Family, PortRange, Protocol};
 use fireflow_domain::rule::{Action, RuleState, WarningCode};
 use fireflow_domain::time::{Instant, MICROS_PER_SECOND};
@@ -90,6 +91,8 @@ pub(crate) fn tests(level: Level) -> BoxedStrategy<Test> {
         all.push(some(select(RuleState::ALL.to_vec())).prop_map(Test::State).boxed());
         let warnings = option::weighted(0.8, some(select(WarningCode::ALL.to_vec())));
         all.push(warnings.prop_map(Test::Warning).boxed());
+        let findings = option::weighted(0.8, some(select(FindingKind::ALL.to_vec())));
+        all.push(findings.prop_map(|kinds| Test::Finding(FindingTest::new(kinds))).boxed());
         all.push(option::of(some(select(PROTOCOLS.to_vec()))).prop_map(Test::Protocol).boxed());
         all.push(port_test().prop_map(Test::Ports).boxed());
         all.push((side(), logic(entry(), 2)).prop_map(|(a, b)| Test::Entry(a, b)).boxed());

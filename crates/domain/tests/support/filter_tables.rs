@@ -77,6 +77,9 @@ pub(crate) const GOOD: &[(&str, &str)] = &[
         "filtering_policy.updated_by:x AND firewall.tenant:y",
     ),
     ("warnings = EXPIRED", "warnings = expired"),
+    ("finding = Unreachable", "finding = unreachable"),
+    ("finding IN (redundant, null)", "finding IN (null, redundant)"),
+    ("NOT finding = null", "finding != null"),
     ("warnings IN (expired, null)", "warnings IN (null, expired)"),
     (
         "warnings != null AND NOT warnings = ports_without_effect",
@@ -217,6 +220,8 @@ pub(crate) const BAD: &[(&str, usize, &str)] = &[
     ("priority : 1", 10, "`>=` and `IN`, not `:`"),
     ("action : allow", 8, "`action` takes `=`, `!=` and `IN`, not `:`"),
     ("protocols : tcp", 11, "`protocols = tcp` is true if one of them is tcp"),
+    ("finding : unreachable", 9, "`finding = redundant` is true if one of them is redundant"),
+    ("finding = wrong", 11, "`wrong` is not a kind of finding"),
     ("warnings : expired", 10, "`warnings = expired` is true if one of them is expired"),
     ("warnings CONTAINS expired", 10, "`warnings` takes `=`, `!=` and `IN`, not `CONTAINS`"),
     ("warnings = late", 12, "`late` is not `entry_without_effect`"),

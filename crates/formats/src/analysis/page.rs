@@ -119,15 +119,10 @@ impl FindingQuery {
         self.format
     }
 
-    /// The kinds to search. All usual kinds are searched together, because they are kept together.
+    /// The kinds to search.
     #[must_use]
     pub fn searched(&self) -> FindingKinds {
-        let named = self.kinds.unwrap_or(FindingKinds::NONE);
-        if named.iter().any(FindingKind::is_on_request) {
-            FindingKinds::all()
-        } else {
-            FindingKinds::usual()
-        }
+        self.kinds.unwrap_or(FindingKinds::NONE).searched()
     }
 
     /// The instant of the first page, if this is a later one and the request names no instant.

@@ -2,6 +2,7 @@
 
 mod list;
 mod packet;
+mod rule_list;
 
 use std::fmt::Display;
 
@@ -17,6 +18,7 @@ use crate::read_only::ReadOnly;
 
 pub use list::ListError;
 pub use packet::{given_packet, packet, packet_parts};
+pub use rule_list::RuleListQuery;
 
 /// Parameters of other products, and their equivalents here.
 const ELSEWHERE: [(&str, &str); 12] = [

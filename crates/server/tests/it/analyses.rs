@@ -7,7 +7,7 @@ use fireflow_domain::time::Clock as _;
 use fireflow_storage::db_test;
 use serde_json::{Value, json};
 
-use crate::support::{Api, changed};
+use crate::support::{Api, changed, encoded};
 
 /// A policy whose second rule is lost to the first, whose third repeats the first, and whose last
 /// restates the default. Returns its path and the ids of the rules.
@@ -162,6 +162,72 @@ db_test! {
             assert_eq!(continued["items"], whole["items"], "{step}");
             assert_eq!(continued["complete"], json!(true));
         }
+    }
+}
+
+db_test! {
+    async fn rules_are_listed_by_their_findings(api: Api) {
+        let (policy, ids) = policy_with_faults(&api).await;
+        let list = |filter: &str| format!("{policy}rules/?filter={}", encoded(filter));
+        let names = |page: &Value| -> Vec<String> {
+            let items = page["items"].as_array().unwrap().iter();
+            items.map(|it| it["name"].as_str().unwrap().to_owned()).collect()
+        };
+        for (filter, found) in [
+            ("finding = unreachable", vec!["no-ssh", "again"]),
+            ("finding IN (unreachable, restates_default)", vec!["no-ssh", "again", "final"]),
+            ("finding = unreachable AND action = ALLOW", vec!["again"]),
+            ("NOT finding = unreachable", vec!["internal", "final"]),
+            ("finding = null", vec!["internal"]),
+            ("finding != null", vec!["no-ssh", "again", "final"]),
+            ("finding = mergeable", vec![]),
+        ] {
+            let page = api.get(&list(filter)).await.expect(200);
+            assert_eq!(names(&page), found, "{filter}");
+            assert_eq!(page["total"], found.len(), "{filter}");
+            assert_eq!(page["partial"], json!(["filter"]));
+        }
+        // Pages and exports are those of the same rules.
+        let first = api.get(&format!("{}&page_size=1&cursor=", list("finding != null"))).await;
+        let cursor = first.expect(200)["next_cursor"].as_str().unwrap().to_owned();
+        let rest = api.get(&format!("{}&cursor={cursor}", list("finding != null"))).await;
+        assert_eq!(names(&rest.expect(200)), ["again", "final"]);
+        let accept = [("accept", "text/csv")];
+        let path = format!("{}&fields=name", list("finding = unreachable"));
+        let lines = api.send("GET", &path, api.token(), &accept, None).await;
+        assert_eq!(lines.status.as_u16(), 200, "{}", lines.text);
+        assert!(!lines.headers.contains_key("etag"), "an accepted finding would not change the tag");
+        let expected = ["id,name".to_owned(), format!("{},no-ssh", ids[1]), format!("{},again", ids[2])];
+        assert_eq!(lines.text.lines().collect::<Vec<_>>(), expected);
+
+        // Accepted findings do not count, and the tag of the former list is no longer valid.
+        let before = api.get(&list("finding = unreachable")).await;
+        let tag = before.header("etag").to_owned();
+        let about = format!("{policy}analysis/?rule_id={}&wait=25", ids[1]);
+        let found = api.get(&about).await.expect(200);
+        let id = found["items"][0]["id"].as_str().unwrap();
+        let acceptance = format!("{policy}findings/{id}/acceptance/");
+        api.put(&acceptance, &json!({"reason": "kept for the audit"})).await.expect(200);
+        let known = [("if-none-match", tag.as_str())];
+        let path = list("finding = unreachable");
+        let after = api.send("GET", &path, api.token(), &known, None).await.expect(200);
+        assert_eq!(names(&after), ["again"]);
+        // A change of the policy changes its findings.
+        api.delete(&format!("{policy}rules/{}/", ids[0])).await.expect(204);
+        let page = api.get(&list("finding = unreachable")).await.expect(200);
+        assert_eq!(names(&page), [] as [&str; 0]);
+    }
+}
+
+db_test! {
+    async fn findings_are_refused_in_lists_across_policies(api: Api) {
+        let path = format!("/rules/?filter={}", encoded("NOT (log = true OR finding = unreachable)"));
+        let problem = api.get(&path).await.expect(422);
+        assert_eq!(problem["errors"][0]["parameter"], "filter");
+        let detail = problem["errors"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains("`finding`, which needs the list of one policy"), "{detail}");
+        let accept = [("accept", "application/x-ndjson")];
+        api.send("GET", &path, api.token(), &accept, None).await.expect(422);
     }
 }
 

@@ -21,7 +21,7 @@ const CAPACITY: u64 = 64 * 1024 * 1024;
 /// The number of policies that the cache is sized for.
 const POLICIES: usize = 1_000;
 /// How long an incomplete analysis is kept. The machine may be less busy afterwards.
-const INCOMPLETE: Duration = Duration::from_secs(60);
+pub(super) const INCOMPLETE: Duration = Duration::from_secs(60);
 
 /// What an analysis was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +43,13 @@ pub struct KeptAnalysis {
     pub until: Option<Instant>,
     /// From what the analysis of a later state can continue.
     pub(super) basis: Basis,
+}
+
+impl KeptAnalysis {
+    /// Whether its findings are those of a time.
+    pub(super) fn holds_at(&self, time: Instant) -> bool {
+        self.analysis.at <= time && self.until.is_none_or(|until| time < until)
+    }
 }
 
 /// From what the analysis of a later state of a policy can continue.
@@ -125,9 +132,7 @@ impl Kept {
         now: Instant,
     ) -> Option<Arc<KeptAnalysis>> {
         let Entry { analysis, again_at } = self.analyses.get(question)?;
-        let is_of_now = question.at.is_none();
-        let holds = !is_of_now
-            || (analysis.analysis.at <= now && analysis.until.is_none_or(|until| now < until));
+        let holds = question.at.is_some() || analysis.holds_at(now);
         let is_due = again_at.is_some_and(|at| at <= Moment::now());
         (holds && !is_due).then_some(analysis)
     }

@@ -5,6 +5,7 @@
 //! policy are kept by the policy's state: requests for the same state share one analysis.
 
 mod kept;
+mod rules_with;
 mod waiting;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -116,6 +116,12 @@ pub struct Shortage {
     pub retry_after_s: i64,
 }
 
+impl Shortage {
+    /// A policy changes so often that its parts cannot be read in one state.
+    pub const CHANGING: Self =
+        Self { what: "the policy changes faster than it can be read", retry_after_s: 1 };
+}
+
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; retry after {} s", self.what, self.retry_after_s)

@@ -65,6 +65,10 @@ fn one(dialect: Dialect, test: &Test) -> Condition {
             .iter()
             .fold(Condition::any(), |any, state| any.add(in_state(dialect.now, *state))),
         Test::Warning(wanted) => warning(dialect, wanted.as_deref()),
+        Test::Finding(test) => {
+            let listed = dialect.has_finding(test);
+            if test.kinds.is_none() { listed.not() } else { listed }.into_condition()
+        }
         Test::AuditAction(actions) => {
             audit_event::Column::Action.is_in(actions.iter().map(|it| it.as_str())).into_condition()
         }

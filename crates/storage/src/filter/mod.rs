@@ -17,10 +17,12 @@ mod seed;
 mod traffic;
 mod warning;
 
-use fireflow_domain::filter::Expression;
+use fireflow_domain::filter::{Expression, FindingTest};
 use fireflow_domain::time::Instant;
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
-use sea_orm::{ConnectionTrait, DbBackend, DbErr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, IntoSimpleExpr as _};
+
+use crate::entity::rule;
 
 pub(crate) use condition::{condition, state_rank};
 pub(crate) use seed::seeds;
@@ -78,6 +80,17 @@ impl Dialect {
             _ => "? IN (SELECT value FROM json_each(?))",
         };
         Expr::cust_with_exprs(among, [id, Expr::val(ids.0.as_str())])
+    }
+
+    /// Whether the rule is one of those with the findings of a test.
+    fn has_finding(self, test: &FindingTest) -> Expr {
+        let ids = test.listed().into_iter().flatten().map(ToString::to_string);
+        let ids = ids.collect::<Vec<String>>().join(",");
+        let list = match self.backend {
+            DbBackend::Postgres => format!("{{{ids}}}"),
+            _ => format!("[{ids}]"),
+        };
+        self.is_among(rule::Column::Id.into_simple_expr(), &IdList(list))
     }
 
     /// Whether an id is among those that a query finds. The query runs once and first. PostgreSQL

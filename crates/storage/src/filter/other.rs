@@ -78,6 +78,7 @@ pub(super) fn indexed(test: &Test) -> Option<Level> {
         | Test::Label(..)
         | Test::State(_)
         | Test::Warning(_)
+        | Test::Finding(_)
         | Test::Protocol(_)
         | Test::Ports(_)
         | Test::Entry(..)

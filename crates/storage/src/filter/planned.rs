@@ -1,5 +1,6 @@
 //! Lists with the expression of a filter, in the form that fits how many rows meet it.
 
+use fireflow_domain::error::StoreError;
 use fireflow_domain::filter::Expression;
 use fireflow_domain::store::StoreResult;
 use sea_orm::sea_query::Expr;
@@ -27,6 +28,9 @@ impl SeaUnitOfWork {
         let Some(expression) = expression else {
             return Ok(Planned { listed: select.clone(), counted: select });
         };
+        if expression.filter.lacks_findings() {
+            return Err(StoreError::Failed("a filter was not given the findings of rules".into()));
+        }
         let dialect = Dialect::of(self.db().get_database_backend(), expression);
         let seeds = seeds(dialect, &expression.filter);
         let most = self.max_candidates;

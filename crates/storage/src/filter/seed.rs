@@ -113,9 +113,13 @@ fn of_test(dialect: Dialect, test: &Test) -> Vec<SelectStatement> {
             Some(level) => of_parents(dialect, level, test),
             None => Vec::new(),
         },
+        Test::Finding(test) if test.kinds.is_some() => {
+            vec![other::live(Level::Rule).and_where(dialect.has_finding(test)).to_owned()]
+        }
         Test::Label(..)
         | Test::State(..)
         | Test::Warning(_)
+        | Test::Finding(_)
         | Test::Protocol(_)
         | Test::Ports(PortTest::Absent) => Vec::new(),
     }

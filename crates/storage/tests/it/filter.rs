@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use fireflow_domain::actor::Visibility;
+use fireflow_domain::analysis::FindingKind;
 use fireflow_domain::audit::AuditRecord;
 use fireflow_domain::filter::eval::Subject;
 use fireflow_domain::filter::parse::MAX_FILTER_CHARS;
-use fireflow_domain::filter::{Expression, Filter, Level};
+use fireflow_domain::filter::{Expression, Filter, Level, RuleFindings};
 use fireflow_domain::firewall::Firewall;
 use fireflow_domain::labels::Labels;
 use fireflow_domain::net::PortRange;
@@ -173,6 +174,17 @@ pub(crate) async fn fill(db: &TestDatabase, seed: u64) -> Data {
 }
 
 impl Data {
+    /// Findings about two of three rules, of every kind.
+    fn findings(&self) -> RuleFindings {
+        let rules = self.rules.iter().filter(|rule| rule.id.get() % 3 > 0);
+        FindingKind::ALL
+            .into_iter()
+            .cycle()
+            .zip(rules)
+            .map(|(kind, rule)| (kind, rule.id))
+            .collect()
+    }
+
     /// The ids that the evaluator selects.
     pub(crate) fn fitting(&self, filter: &Filter, now: Instant) -> BTreeSet<i64> {
         let firewall = |id| self.firewalls.iter().find(|firewall| firewall.id == id).unwrap();
@@ -250,7 +262,8 @@ db_test! {
         for level in Level::ALL {
             let (mut fitting, drawn) = (0, count.max(FILTERS));
             for number in 0..drawn {
-                let filter = draw(&mut runner, filters(level));
+                let mut filter = draw(&mut runner, filters(level));
+                filter.give(&data.findings());
                 let expected = data.fitting(&filter, now);
                 fitting += u32::from(!expected.is_empty());
                 // A share of few filters would be a matter of luck, so more are drawn than asked.
@@ -374,7 +387,8 @@ db_test! {
                 "# audit events" => Level::Event,
                 other => panic!("{other}"),
             };
-            let filter = Filter::parse(level, lines.next().unwrap()).unwrap();
+            let mut filter = Filter::parse(level, lines.next().unwrap()).unwrap();
+            filter.give(&data.findings());
             let expected = data.fitting(&filter, now);
             assert_eq!(found(&db, &filter, now).await.0, expected, "{filter}");
             shown += 1;

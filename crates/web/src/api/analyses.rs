@@ -154,8 +154,7 @@ impl Analyses {
                 Progress::Moved => {}
             }
         }
-        let what = "the policy changes faster than it can be read";
-        Err(Shortage { what, retry_after_s: 1 }.into())
+        Err(Shortage::CHANGING.into())
     }
 
     const COMPARISON: Operation = Operation::reads("comparePolicies").with_rule_set();

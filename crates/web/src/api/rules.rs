@@ -164,7 +164,7 @@ impl Rules {
     ) -> Result<Reply<ListedWithTag, RulePage>, Problem> {
         let parent = policy_ids(&firewall_id, &filtering_policy_id)?;
         let conditions = conditions.read()?;
-        let list = RuleList::read(&query, &Self::LIST, parent.1, accepted.0, ctx.caller.now)?;
+        let list = RuleList::read(&query, &Self::LIST, Some(parent.1), accepted.0, ctx.caller.now)?;
         let reply = list.of_policy(&ctx, parent, &conditions).await?;
         Ok(reply.with_header(header::VARY, "Accept"))
     }
@@ -183,7 +183,7 @@ impl Rules {
         query: QueryString,
         accepted: Accepted,
     ) -> Result<Reply<ListedRules, RulePage>, Problem> {
-        let reply = RuleList::read_of_all(&query, &Self::LIST_ALL, accepted.0, ctx.caller.now)?
+        let reply = RuleList::read(&query, &Self::LIST_ALL, None, accepted.0, ctx.caller.now)?
             .of_all(&ctx)
             .await?;
         Ok(reply.with_header(header::VARY, "Accept"))

@@ -55,6 +55,9 @@ fn hint(field: &str, operator: Operator, traits: Traits) -> String {
         }
         FieldKind::Ports | FieldKind::Addresses if is_search => "; write CONTAINS".to_owned(),
         FieldKind::Text | FieldKind::Label if is_search => "; `:` finds a text anywhere".to_owned(),
+        FieldKind::Finding if is_search => {
+            format!("; `{field} = redundant` is true if one of them is redundant")
+        }
         FieldKind::Warning if is_search => {
             format!("; `{field} = expired` is true if one of them is expired")
         }
@@ -68,6 +71,7 @@ fn hint(field: &str, operator: Operator, traits: Traits) -> String {
         | FieldKind::Resource
         | FieldKind::Label
         | FieldKind::Warning
+        | FieldKind::Finding
         | FieldKind::Protocol
         | FieldKind::Family
         | FieldKind::Ports

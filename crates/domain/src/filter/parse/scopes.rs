@@ -4,6 +4,7 @@ use super::names::{self, Named};
 use super::{After, Comparison, Parser, Scope, Subject, operators, traffic, values};
 use crate::filter::error::{FilterError, listed, shown};
 use crate::filter::fields::{EntryMember, Field, LABEL, Operator, side_word, some_text};
+use crate::filter::findings::FindingTest;
 use crate::filter::lexer::{Value, Word};
 use crate::filter::tree::{
     EntryTest, LabelTest, Level, Logic, Ordered, Pattern, PortTest, RangeTest, Side, Test,
@@ -147,6 +148,12 @@ impl Parser<'_> {
             Field::Warnings => {
                 let absent = Some(Test::Warning(None));
                 self.some_of(subject, values::warning, absent, |it| Test::Warning(Some(it)))
+            }
+            Field::Finding => {
+                let of_kinds = |kinds| Test::Finding(FindingTest::new(kinds));
+                self.some_of(subject, values::finding, Some(of_kinds(None)), |it| {
+                    of_kinds(Some(it))
+                })
             }
             Field::AuditAction => {
                 self.some_of(subject, values::audit_action, None, Test::AuditAction)

@@ -1,5 +1,6 @@
 //! Values by their type. An error is a sentence that begins with the value.
 
+use crate::analysis::FindingKind;
 use crate::audit::AuditAction;
 use crate::error::Resource;
 use crate::filter::error::shown;
@@ -76,6 +77,11 @@ pub(super) fn warning(value: &Value<'_>) -> Parsed<WarningCode> {
         .into_iter()
         .find(|code| code.as_str().eq_ignore_ascii_case(&value.text))
         .ok_or_else(|| no(value, FieldKind::Warning))
+}
+
+pub(super) fn finding(value: &Value<'_>) -> Parsed<FindingKind> {
+    FindingKind::parse(&value.text.to_ascii_lowercase())
+        .ok_or_else(|| no(value, FieldKind::Finding))
 }
 
 pub(super) fn audit_action(value: &Value<'_>) -> Parsed<AuditAction> {
