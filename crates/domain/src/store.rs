@@ -343,6 +343,14 @@ pub trait RuleReader: Send {
         order: &[SortKey<RuleField>],
         page: &PageRequest,
     ) -> StoreResult<Page<Rule>>;
+    /// The live rules of a policy that match an expression, in no order. The number of statements
+    /// does not depend on the number of rules.
+    async fn matching(
+        &mut self,
+        who: &Visibility,
+        parent: (FirewallId, PolicyId),
+        expression: &Expression,
+    ) -> StoreResult<Vec<RuleId>>;
     /// At most `limit` rules that follow a place: in one policy's order of evaluation, or by id
     /// across all policies. The cost does not depend on how far the place is.
     async fn following(

@@ -5,7 +5,8 @@ use crate::actor::{Caller, Role};
 use crate::analysis::{Finding, FindingId};
 use crate::audit::{AuditAction, Snapshot};
 use crate::error::{Error, Result, Violation};
-use crate::ids::{FirewallId, PolicyId};
+use crate::filter::Expression;
+use crate::ids::{FirewallId, PolicyId, RuleId};
 use crate::policy::Policy;
 use crate::store::{ReadUnit, WriteUnit};
 
@@ -38,6 +39,38 @@ pub async fn of(
 ) -> Result<Vec<Acceptance>> {
     caller.require(Role::Viewer)?;
     Ok(uow.acceptances().all(policy.id).await?)
+}
+
+/// What decides which findings of a policy are shown.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// All accepted findings of the policy.
+    pub accepted: Vec<Acceptance>,
+    /// The rules that match a filter; none if there is no filter.
+    pub rules: Option<Vec<RuleId>>,
+}
+
+/// Reads what decides which findings are shown; none if there is a filter, and the policy is no longer
+/// in the state in which it was read. Costs one statement, and with a filter at most five of one
+/// snapshot.
+///
+/// # Errors
+/// Returns an error if the caller lacks the role, or with a filter if the policy no longer exists.
+pub async fn shown(
+    uow: &mut dyn ReadUnit,
+    caller: &Caller,
+    policy: &Policy,
+    filter: Option<&Expression>,
+) -> Result<Option<Shown>> {
+    let accepted = of(uow, caller, policy).await?;
+    let Some(filter) = filter else { return Ok(Some(Shown { accepted, rules: None })) };
+    let parent = (policy.firewall.id, policy.id);
+    let now = policy::get_known(uow, caller, parent.0, parent.1).await?;
+    if now.states.mark() != policy.states.mark() {
+        return Ok(None);
+    }
+    let rules = uow.rules().matching(&caller.actor.visibility, parent, filter).await?;
+    Ok(Some(Shown { accepted, rules: Some(rules) }))
 }
 
 /// Accepts a finding of a policy as it is now. Writes nothing if it is accepted like that already.

@@ -1,9 +1,12 @@
 //! The findings of a stored policy that a request asks for: a page in JSON, or all of them as SARIF or
 //! CSV.
 
+use std::collections::HashSet;
+
 use fireflow_domain::acceptance::Acceptances;
 use fireflow_domain::analysis::{Analysis, Finding, FindingKind, FindingKinds, Severity};
 use fireflow_domain::error::{BoxError, Violations};
+use fireflow_domain::filter::{Expression, Filter, Level};
 use fireflow_domain::ids::{PolicyId, RuleId};
 use fireflow_domain::page::Position;
 use fireflow_domain::time::Instant;
@@ -53,6 +56,8 @@ pub struct FindingQuery {
     kinds: Option<FindingKinds>,
     severities: Option<Vec<Severity>>,
     rule: Option<RuleId>,
+    /// A filter of the rules that they are about.
+    filter: Option<Filter>,
     accepted: Accepted,
     /// The instant at which they hold; none: now.
     pub at: Option<Instant>,
@@ -78,14 +83,17 @@ impl FindingQuery {
         let severities: Option<Vec<_>> =
             query.words("severity", Severity::parse, "error, warning or info");
         let rule = query.rule_id("rule_id");
+        let filter = query.parse("filter", rule_filter);
         let accepted = query.word("accepted", &Accepted::WORDS).unwrap_or(Accepted::Exclude);
         let at = query.instant("at");
         let size = query.integer("page_size", 1, MAX_PAGE_SIZE);
         let mut shown: Vec<&str> =
             severities.iter().flatten().map(|severity: &Severity| severity.as_str()).collect();
         shown.sort_unstable();
-        let scope =
-            format!("analysis of {policy}\n{kinds:?}\n{shown:?}\n{rule:?}\n{at:?}\n{accepted:?}");
+        let filtered = filter.as_ref().map(ToString::to_string).unwrap_or_default();
+        let scope = format!(
+            "analysis of {policy}\n{kinds:?}\n{shown:?}\n{rule:?}\n{at:?}\n{accepted:?}\n{filtered}"
+        );
         let position = query.parse("cursor", |text| {
             if format != FindingsFormat::Page {
                 return Err("is available as JSON only; other formats have all findings".to_owned());
@@ -104,6 +112,7 @@ impl FindingQuery {
             kinds,
             severities,
             rule,
+            filter,
             accepted,
             at,
             size: size.and_then(|size| usize::try_from(size).ok()).unwrap_or(PAGE_SIZE),
@@ -129,6 +138,12 @@ impl FindingQuery {
     #[must_use]
     pub fn former(&self) -> Option<Instant> {
         self.position.as_ref().filter(|_| self.at.is_none()).and_then(|position| position.at)
+    }
+
+    /// The filter of rules at the instant of the analysis.
+    #[must_use]
+    pub fn filter(&self, at: Instant) -> Option<Expression> {
+        self.filter.clone().map(|filter| Expression { filter, at })
     }
 
     /// Checks that the policy is still in the state of the first page.
@@ -168,8 +183,9 @@ impl FindingQuery {
             }
     }
 
-    /// Writes the findings that are asked for. `until` is when the clock alone can change them, and
-    /// `accepted` are the accepted findings of the policy. Costs O(rules), because sentences name them.
+    /// Writes the findings that are asked for. `until` is when the clock alone can change them,
+    /// `accepted` are the accepted findings of the policy, and `matching` the rules that match the
+    /// filter. Costs O(rules), because sentences name them.
     ///
     /// # Errors
     /// Returns an error if they cannot be written, which is a defect.
@@ -179,13 +195,19 @@ impl FindingQuery {
         analysis: &Analysis,
         until: Option<Instant>,
         accepted: &Acceptances,
+        matching: Option<Vec<RuleId>>,
     ) -> Result<Vec<u8>, BoxError> {
+        let matching: Option<HashSet<RuleId>> = matching.map(|rules| rules.into_iter().collect());
+        let matches = |rule: Option<RuleId>| {
+            matching.as_ref().is_none_or(|all| rule.is_some_and(|rule| all.contains(&rule)))
+        };
         with_subject(inspected, Some(accepted), |subject| {
             let id = |finding: &Finding| {
                 subject.labels.get(finding.rule).and_then(|label| label.id).and_then(RuleId::new)
             };
             let has = |(_, finding): &(usize, &Finding)| {
-                self.has(finding, id(finding), subject.acceptance(finding).is_some())
+                let rule = id(finding);
+                self.has(finding, rule, subject.acceptance(finding).is_some()) && matches(rule)
             };
             let found: Vec<(usize, &Finding)> =
                 analysis.findings.iter().enumerate().filter(has).collect();
@@ -237,6 +259,15 @@ impl FindingQuery {
             next_cursor,
         }
     }
+}
+
+/// A filter of the rules that findings are about.
+fn rule_filter(text: &str) -> Result<Filter, String> {
+    let filter = Filter::parse(Level::Rule, text).map_err(|error| error.to_string())?;
+    if filter.finding_kinds().is_some() {
+        return Err("has `finding`; to select kinds of findings, use `kind`".to_owned());
+    }
+    Ok(filter)
 }
 
 /// The findings of a policy, and what they rest on.

@@ -220,6 +220,41 @@ db_test! {
 }
 
 db_test! {
+    async fn findings_are_selected_by_a_filter_of_their_rules(api: Api) {
+        let (policy, _) = policy_with_faults(&api).await;
+        let list = |filter: &str| format!("{policy}analysis/?wait=25&filter={}", encoded(filter));
+        let all = [("unreachable", "no-ssh"), ("unreachable", "again"), ("restates_default", "final")];
+        for (filter, found) in [
+            ("action = DENY", vec![all[0], all[2]]),
+            ("name = a* OR destinations.port = 22", vec![all[0], all[1]]),
+            ("NOT action = DENY AND filtering_policy.id > 0", vec![all[1]]),
+            ("created_at > now - 1h", all.to_vec()),
+            ("name = nothing", vec![]),
+        ] {
+            let page = api.get(&list(filter)).await.expect(200);
+            assert_eq!(kinds(&page), found, "{filter}");
+            assert_eq!(page["total"], found.len(), "{filter}");
+            // The counts stay those of the policy.
+            assert_eq!(page["counts"][0]["count"], 1, "{filter}");
+        }
+        let first = api.get(&format!("{}&page_size=1", list("action = DENY"))).await.expect(200);
+        let cursor = first["next_cursor"].as_str().unwrap();
+        let rest = api.get(&format!("{}&cursor={cursor}", list("action=DENY"))).await.expect(200);
+        assert_eq!(kinds(&rest), [all[2]]);
+        api.get(&format!("{}&cursor={cursor}", list("action = ALLOW"))).await.expect(422);
+        for (bad, part) in [
+            ("finding = unreachable", "use `kind`"),
+            ("colour = red", "`colour`"),
+        ] {
+            let problem = api.get(&list(bad)).await.expect(422);
+            let error = &problem["errors"][0];
+            assert_eq!(error["parameter"], "filter");
+            assert!(error["detail"].as_str().unwrap().contains(part), "{error}");
+        }
+    }
+}
+
+db_test! {
     async fn findings_are_refused_in_lists_across_policies(api: Api) {
         let path = format!("/rules/?filter={}", encoded("NOT (log = true OR finding = unreachable)"));
         let problem = api.get(&path).await.expect(422);

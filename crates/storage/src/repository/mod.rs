@@ -9,6 +9,7 @@ mod policy;
 mod rule;
 mod rule_compact;
 mod rule_index;
+mod rule_list;
 mod rule_set;
 mod rule_turns;
 mod upkeep;

@@ -4,8 +4,7 @@ use async_trait::async_trait;
 use fireflow_domain::actor::Visibility;
 use fireflow_domain::engine::compact::{ChangedRule, CompactRule};
 use fireflow_domain::error::StoreError;
-use fireflow_domain::features::Features;
-use fireflow_domain::filter::tree::Side;
+use fireflow_domain::filter::Expression;
 use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
 use fireflow_domain::page::{Counting, Page, PageRequest, SortKey};
 use fireflow_domain::policy::PolicyRef;
@@ -23,15 +22,15 @@ use fireflow_domain::usecase::rule::EVALUATION;
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoSimpleExpr, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Set, Statement,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Set, Statement,
 };
 
-use super::rule_index::{with_address, with_entry_port, with_port};
+use super::rule_list::{filtered, listed};
 use super::{all_rows, labels_differ, mapped, new_mark, one_row, random_mark};
 use crate::entity::policy;
 use crate::entity::rule::{
-    ActiveModel, Column, Entity, WithParents, among, changed_of, column_of, deleted, deleted_of,
-    live, live_of, live_or_deleted, parent_columns, with_parents,
+    ActiveModel, Column, Entity, WithParents, among, changed_of, column_of, deleted_of, live,
+    live_of, live_or_deleted, parent_columns, with_parents,
 };
 use crate::error::store_error;
 use crate::filter::state_rank;
@@ -43,52 +42,6 @@ use crate::{mapping, query};
 /// What a field is ordered by, at a time.
 fn key(field: RuleField, at: Instant) -> Key {
     column_of(field).map_or_else(|| Key::computed(state_rank(at)), Key::column)
-}
-
-/// The live rules of a policy, or of all policies; or the deleted ones. Rules of policies that use
-/// more than these features are omitted.
-fn listed(
-    who: &Visibility,
-    parent: Option<(FirewallId, PolicyId)>,
-    of_deleted: bool,
-    known: Features,
-) -> Select<Entity> {
-    let door = if of_deleted { deleted(who) } else { live(who) };
-    let door = door.filter(policy::uses_only(known));
-    match parent {
-        Some((firewall, policy)) => door
-            .filter(Column::FirewallId.eq(firewall.get()))
-            .filter(Column::PolicyId.eq(policy.get())),
-        None => door,
-    }
-}
-
-fn filtered(mut select: Select<Entity>, filter: &RuleFilter) -> Select<Entity> {
-    if let Some(name) = &filter.name {
-        select = select.filter(Column::Name.eq(name.as_str()));
-    }
-    if let Some(action) = filter.action {
-        select = select.filter(Column::Action.eq(action.as_str()));
-    }
-    if let Some(priority) = filter.priority {
-        select = select.filter(Column::Priority.eq(priority));
-    }
-    let sides = [
-        (Side::Source, filter.source_address, filter.source_port),
-        (Side::Destination, filter.destination_address, filter.destination_port),
-    ];
-    for (side, address, port) in sides {
-        if let Some(address) = address {
-            select = select.filter(Column::Id.in_subquery(with_address(side, address)));
-        }
-        if let Some(port) = port {
-            select = select.filter(Column::Id.in_subquery(with_entry_port(side, port)));
-        }
-    }
-    if let Some(port) = filter.port {
-        select = select.filter(Column::Id.in_subquery(with_port(port)));
-    }
-    select
 }
 
 impl SeaUnitOfWork {
@@ -170,6 +123,16 @@ impl RuleReader for SeaUnitOfWork {
             .map_err(store_error)?;
         let items: Vec<Rule> = mapped(rows, mapping::rule).await?;
         Ok(sort::page(items, has_more, order, request, total))
+    }
+
+    /// One statement, and at most two more to choose how the filter is answered.
+    async fn matching(
+        &mut self,
+        who: &Visibility,
+        parent: (FirewallId, PolicyId),
+        expression: &Expression,
+    ) -> StoreResult<Vec<RuleId>> {
+        self.matching_rules(who, parent, expression).await
     }
 
     /// One statement.

@@ -5,7 +5,7 @@ use fireflow_domain::net::PortRange;
 use fireflow_domain::rule::RuleParts;
 use fireflow_domain::store::{ReadKind, RuleFilter};
 use fireflow_domain::usecase::rule::RulePath;
-use fireflow_domain::usecase::{Expected, inspect, rule};
+use fireflow_domain::usecase::{Expected, acceptance, inspect, rule};
 use fireflow_storage::db_test;
 use fireflow_storage::testing::TestDatabase;
 
@@ -54,6 +54,16 @@ db_test! {
                 rule::page(&mut *uow, &caller(), parent, &filter, &[], &first_page()).await.unwrap();
             assert_eq!(page.items.len(), rules.len());
             assert_eq!(db.statements() - before, 4, "the same, and its candidates");
+            uow.end().await.unwrap();
+
+            let text = "traffic:(source = 10.0.0.0/8) AND name = null AND labels.a = null";
+            let filter = Filter::parse(Level::Rule, text).unwrap();
+            let expression = Expression { filter, at: now() };
+            let before = db.statements();
+            let mut uow = read(&db, ReadKind::Snapshot).await;
+            let shown = acceptance::shown(&mut *uow, &viewer, &found, Some(&expression)).await.unwrap();
+            assert_eq!(shown.unwrap().rules.map(|all| all.len()), Some(rules.len()));
+            assert_eq!(db.statements() - before, 5, "accepted findings, the policy, its matching rules");
             uow.end().await.unwrap();
 
             let path =

@@ -9,7 +9,8 @@ use fireflow_domain::analysis::{
     search,
 };
 use fireflow_domain::error::{Violation, Violations};
-use fireflow_domain::usecase::acceptance;
+use fireflow_domain::store::ReadKind;
+use fireflow_domain::usecase::acceptance::{self, Shown};
 use fireflow_domain::usecase::inspect::InspectedPolicy;
 use fireflow_formats::analysis::requests::{
     self, ComparisonRequest, GivenOutcome, GivenPolicy, Interval,
@@ -63,6 +64,12 @@ const FINDINGS: &[Param] = &[
         "Returns findings of these severities, separated by commas.",
     ),
     param("rule_id", params::ID, "Returns findings about this rule."),
+    param(
+        "filter",
+        ParamKind::Filter,
+        "Returns findings about rules that match this filter, in the language of lists of rules.",
+    )
+    .shown("action = ALLOW AND reference : chg"),
     param(
         "accepted",
         ParamKind::Words(&["include", "only"]),
@@ -130,7 +137,7 @@ impl Analyses {
         let mut query = query.open(&Self::FINDINGS);
         let wait = query.integer("wait", 0, MAX_WAIT_S as i64);
         let wait = wait.and_then(|wait| u64::try_from(wait).ok()).unwrap_or(WAIT_S);
-        let asked = FindingQuery::read(query, policy, format)?;
+        let asked = Arc::new(FindingQuery::read(query, policy, format)?);
         let wait = Duration::from_secs(wait).min(time_left(&ctx));
         let (kinds, analyses) = (asked.searched(), &ctx.app.analyses);
         for _ in 0..ROUNDS {
@@ -146,7 +153,10 @@ impl Analyses {
                 (found, _) => found,
             };
             match found {
-                Progress::Done(kept) => return answer(&ctx, inspected, kept, asked).await,
+                Progress::Done(kept) => match answer(&ctx, inspected, kept, &asked).await? {
+                    Some(reply) => return Ok(reply),
+                    None => continue,
+                },
                 Progress::UnderWay { retry_after_s } => {
                     let reply = Reply::under_way().with_header(header::LOCATION, &address);
                     return Ok(reply.with_header(header::RETRY_AFTER, &retry_after_s.to_string()));
@@ -302,23 +312,27 @@ fn bytes_to_ask(policy: &LabeledPolicy) -> u64 {
     bytes_of(policy.rule_count(), policy.entry_count())
 }
 
-/// The answer with the findings that are asked for.
+/// The answer with the findings that are asked for; none if the policy has changed.
 async fn answer(
     ctx: &Context,
     inspected: InspectedPolicy,
     kept: Arc<KeptAnalysis>,
-    asked: FindingQuery,
-) -> Result<Reply<Analysed, AnalysisPageView>, Problem> {
+    asked: &Arc<FindingQuery>,
+) -> Result<Option<Reply<Analysed, AnalysisPageView>>, Problem> {
     let count = asked.at_most(kept.analysis.findings.len());
     let bytes = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(FINDING_BYTES);
     ctx.borrow_memory(Use::Answer, bytes).await?;
     let format = asked.format();
-    let policy = Arc::clone(&inspected.policy);
-    let accepted = ctx
-        .read(|uow, caller| Box::pin(async move { acceptance::of(uow, caller, &policy).await }))
+    let (policy, filter) = (Arc::clone(&inspected.policy), asked.filter(kept.analysis.at));
+    let kind = if filter.is_some() { ReadKind::Snapshot } else { ReadKind::Single };
+    let shown = ctx
+        .read_in(kind, |uow, caller| {
+            Box::pin(async move { acceptance::shown(uow, caller, &policy, filter.as_ref()).await })
+        })
         .await?;
-    let accepted = Acceptances::at(accepted, ctx.caller.now);
-    let write = move || asked.write(&inspected, &kept.analysis, kept.until, &accepted);
+    let Some(Shown { accepted, rules }) = shown else { return Ok(None) };
+    let (asked, accepted) = (Arc::clone(asked), Acceptances::at(accepted, ctx.caller.now));
+    let write = move || asked.write(&inspected, &kept.analysis, kept.until, &accepted, rules);
     // To name rules takes a list of all of them.
     let text = if count > FEW {
         ctx.run_in_turn(write).await?
@@ -326,11 +340,11 @@ async fn answer(
         tokio::task::spawn_blocking(write).await.map_err(Problem::internal)?
     };
     let text = text.map_err(Problem::internal)?;
-    Ok(match format {
+    Ok(Some(match format {
         FindingsFormat::Page => Reply::json(text),
         FindingsFormat::Csv => Reply::written_lines(LineFormat::Csv, text),
         FindingsFormat::Sarif => Reply::document(SARIF, text),
-    })
+    }))
 }
 
 /// The format of the findings that the client prefers.

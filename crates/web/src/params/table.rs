@@ -158,7 +158,7 @@ impl Param {
         Self { example: Some(text), ..self }
     }
 
-    const fn shown(self, text: &'static str) -> Self {
+    pub(crate) const fn shown(self, text: &'static str) -> Self {
         Self { shown: Some(text), ..self }
     }
 }
