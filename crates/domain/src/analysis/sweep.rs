@@ -490,7 +490,7 @@ mod tests {
             _ => {
                 let bits = [2, 3, 5, 8, 12, 16][random.below(6) as usize];
                 // Few different ones, so that they overlap.
-                let first = (random.below(16) * 0x1357_9bdf) & (u32::MAX << (32 - bits));
+                let first = random.below(16).wrapping_mul(0x1357_9bdf) & (u32::MAX << (32 - bits));
                 AddressRange::V4 { first, last: first | (u32::MAX >> bits) }
             }
         }
