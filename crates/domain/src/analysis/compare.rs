@@ -4,7 +4,7 @@ use super::answers::{Comparison, Difference, VerdictChange};
 use super::budget::{Budget, Meter};
 use super::collect::{Joined, Piece, joined};
 use super::explore::{Exploration, as_done};
-use super::extents::{Hull, Hulls};
+use super::extents::{Extents, Hull, Hulls};
 use super::instants::instants;
 use super::merged::{MergedRule, merge};
 use super::report::{Incomplete, Obstacle, RuleIndex, Task};
@@ -17,8 +17,10 @@ use crate::packet::Packet;
 use crate::rule::RuleSpec;
 use crate::time::Instant;
 
-/// How many rules are compared with witnesses: about a tenth of a second on one processor.
+/// How many rules are compared with witnesses, most of them only by their bounds.
 const MOST_COMPARISONS: usize = 10_000_000;
+/// For so many witnesses of all rules, the bounds of these need not be made.
+const FEW: usize = 16;
 /// A comparison is many questions.
 const QUESTIONS: u64 = 20;
 
@@ -70,6 +72,8 @@ struct Comparing<'a> {
     rules: Vec<MergedRule<'a>>,
     space: Space,
     instants: Vec<Instant>,
+    /// The bounds of all rules of each side.
+    extents: [Extents; 2],
 }
 
 impl<'a> Comparing<'a> {
@@ -104,7 +108,8 @@ impl<'a> Comparing<'a> {
         let specs: Vec<&RuleSpec> = rules.iter().map(|it| it.spec).collect();
         let instants = instants(specs.iter().copied(), options.from, options.until);
         let space = Space::new(&specs, undivided, budget)?;
-        Ok(Some(Self { left, right, rules, space, instants }))
+        let extents = Default::default();
+        Ok(Some(Self { left, right, rules, space, instants, extents }))
     }
 
     fn rule(&self, slot: Slot) -> Option<&MergedRule<'a>> {
@@ -180,8 +185,9 @@ impl<'a> Comparing<'a> {
         };
         let (left_rules, right_rules) = (indexes(&left, true), indexes(&right, false));
         let witness = witness?;
-        let left_rule = decider(self.left, &left_rules, &witness, compared)?;
-        let right_rule = decider(self.right, &right_rules, &witness, compared)?;
+        let [left, right] = &self.extents;
+        let left_rule = decider(self.left, left, &left_rules, &witness, compared)?;
+        let right_rule = decider(self.right, right, &right_rules, &witness, compared)?;
         let action = |policy: &AnalysedPolicy<'_>, rule: Option<RuleIndex>| {
             rule.and_then(|it| policy.spec(it)).map_or(policy.default_action, |it| it.action)
         };
@@ -209,6 +215,7 @@ impl<'a> Comparing<'a> {
 /// then only goes over the named rules, the first of which that matches decides.
 fn decider(
     policy: &AnalysedPolicy<'_>,
+    extents: &Extents,
     named: &[RuleIndex],
     packet: &Packet,
     compared: &mut usize,
@@ -220,6 +227,10 @@ fn decider(
     if *compared > MOST_COMPARISONS {
         return Some(of_named);
     }
-    let first = policy.rules.iter().position(|it| naive::matches(it.spec, packet));
+    let first = if *compared > policy.rules.len().saturating_mul(FEW) {
+        extents.first_match(policy, packet)
+    } else {
+        policy.rules.iter().position(|it| naive::matches(it.spec, packet))
+    };
     (first == of_named).then_some(first)
 }

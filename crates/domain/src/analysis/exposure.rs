@@ -1,14 +1,13 @@
 //! Services that anybody can reach: a search on the whole policy.
 //!
 //! A destination is exposed if most public addresses can reach it. Rules count together, each with the
-//! packets that it decides, and so does the default action. Rules whose sources are most of the public
-//! addresses are walked through first. Those with smaller sources matter only at destinations where
-//! all of them together could be enough, so the rules for partners of a usual policy are never walked
-//! through.
+//! packets that it decides, and so does the default action. First, [`sweep`] finds the destinations and
+//! the rules that expose them. Then the packets of these rules are searched for, as far as they are
+//! shown.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::bounds::{DESTINATION, SECOND_FIELD, SOURCE};
+use super::bounds::{DESTINATION, FIRST_FIELD, SECOND_FIELD, SOURCE};
 use super::breadth::public;
 use super::budget::Meter;
 use super::cell::{Cell, Product};
@@ -16,24 +15,28 @@ use super::collect::Piece;
 use super::context::Context;
 use super::explore::{Exploration, decided_by};
 use super::findings::Outcome;
-use super::let_in::{Exposure, LetIn, are_alike, let_in};
+use super::let_in::{Exposure, LetIn, let_in, numbers};
 use super::packets::PacketSet;
-use super::ranges::{Range, difference, intersection, meets, normalized, union};
-use super::ranks::Ranks;
+use super::ranges::{Range, difference, intersection, normalized};
 use super::report::{Cover, Evidence, Finding, FindingKind, Obstacle, Severity, Task};
 use super::request::{AnalysisOptions, ExposedService};
-use super::space::{Part, Slot};
+use super::space::Slot;
 use super::spell::{cells, packet_set};
-use super::walk::{Label, Last, NO_LABEL, OnSides};
+use super::sweep::{DEFAULT, Exposing, Question, Reached, sweep};
+use super::walk::{Label, Last, NO_LABEL};
+use super::ways_in::{self, ways_in};
 use crate::net::{Family, Protocol};
 use crate::rule::{Criteria, RuleSpec};
 use crate::time::Instant;
 use crate::worlds::{Kind, RuleProduct};
 
-/// The default action among the rules that let packets in: it comes after all of them.
-const DEFAULT: Slot = Slot::MAX;
-/// How many times as many pieces as an answer may have parts are kept.
-const KEPT_PIECES: usize = 20;
+/// How many times as many pieces as are shown are searched for: they are of several services.
+const SEARCHED_PIECES: usize = 10;
+/// The most pieces whose sources are looked at together.
+const PIECES: usize = 32;
+/// How many times as many steps as a question, a search for the destinations of a service may take. It is
+/// one question about all rules.
+const SHARE_OF_STEPS: u64 = 100;
 /// Sums of sizes are floats.
 const NEARLY: f64 = 1.0 - 1e-9;
 
@@ -61,9 +64,16 @@ pub(super) fn exposed(context: &Context<'_>, options: &AnalysisOptions, outcome:
                 continue;
             };
             let cell = cell.with(SOURCE, public.clone());
+            let anybody = at_least(anybody);
             Search { family, kind, services, cell, public: &public, anybody }.add(context, outcome);
         }
     }
+}
+
+/// The least whole number that is not less.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+fn at_least(size: f64) -> u128 {
+    (size.ceil() as u128).max(1)
 }
 
 /// Whether a rule has packets of a service, so that it can matter to what is exposed.
@@ -82,8 +92,55 @@ pub(super) fn can_expose(spec: &RuleSpec, services: &[ExposedService]) -> bool {
     })
 }
 
-/// Packets from few addresses each, the destinations in question, and those that enough can reach by each.
-type Answered = (Vec<LetIn>, Vec<Range>, Vec<Vec<Range>>);
+/// What a rule exposes of some services that have the same ways in, by number.
+struct OfRule<'a> {
+    reached: &'a Reached,
+    exposing: &'a Exposing,
+    services: &'a [usize],
+}
+
+/// The sources that a rule lets in to some destinations.
+struct Seen {
+    /// Services with the same sources, as far as these are known.
+    classes: Vec<(Vec<usize>, Vec<Range>)>,
+}
+
+impl Seen {
+    fn new(services: Vec<usize>) -> Self {
+        Self { classes: vec![(services, Vec::new())] }
+    }
+
+    /// Adds the sources of pieces. Returns whether some are new.
+    fn add(&mut self, services: &[&ExposedService], pieces: &[Piece]) -> bool {
+        let mut has_more = false;
+        let mut classes: Vec<(Vec<usize>, Vec<Range>)> = Vec::new();
+        for (members, sources) in std::mem::take(&mut self.classes) {
+            // By the numbers of the pieces that they have.
+            let mut divided: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
+            for number in members {
+                let of = |service: &&ExposedService| numbers(service, pieces);
+                let key = services.get(number).map_or_else(Vec::new, of);
+                divided.entry(key).or_default().push(number);
+            }
+            for (numbers, members) in divided {
+                let own = numbers.iter().filter_map(|it| pieces.get(*it));
+                let own = own.flat_map(|piece| piece.cell.set(SOURCE)).chain(&sources);
+                let own = normalized(own.copied().collect());
+                has_more |= own != sources;
+                classes.push((members, own));
+            }
+        }
+        self.classes = classes;
+        has_more
+    }
+
+    /// The sources that are seen for all services.
+    fn by_all(&self) -> Vec<Range> {
+        let mut sets = self.classes.iter().map(|it| &it.1);
+        let first = sets.next().cloned().unwrap_or_default();
+        sets.fold(first, |all, own| intersection(&all, own))
+    }
+}
 
 /// A search for services of one protocol in a family.
 struct Search<'a> {
@@ -94,35 +151,48 @@ struct Search<'a> {
     cell: Cell,
     public: &'a [Range],
     /// From how many addresses on a service can be reached by anybody.
-    anybody: f64,
+    anybody: u128,
 }
 
-/// The exposed destinations at an instant, for each service, and the rules for which they are undecided.
+/// The exposed destinations at an instant, each with the numbers of the services that they are of, and
+/// why others are undecided.
 struct Exposures {
-    services: Vec<Exposure>,
-    undecided: Vec<(Obstacle, Option<Slot>)>,
+    found: Vec<(Vec<usize>, Exposing)>,
+    undecided: Option<Obstacle>,
+}
+
+impl Exposures {
+    /// The rules that expose each service, in order.
+    fn named(&self, services: usize) -> Vec<Vec<Slot>> {
+        let mut named = vec![Vec::new(); services];
+        for (services, exposing) in &self.found {
+            for service in services {
+                if let Some(own) = named.get_mut(*service) {
+                    *own = exposing.rules.keys().copied().collect();
+                }
+            }
+        }
+        named
+    }
 }
 
 impl Search<'_> {
     fn add(&self, context: &Context<'_>, outcome: &mut Outcome) {
         let mut steps = u64::MAX;
-        let found = self.run(context, &mut steps);
-        for (obstacle, slot) in found.undecided {
-            match slot {
-                Some(slot) => outcome.undecided(Task::Exposed, obstacle, slot),
-                None => outcome.undecided_whole(Task::Exposed, obstacle),
-            }
+        let exposures = self.run(context, &mut steps);
+        if let Some(obstacle) = exposures.undecided {
+            outcome.undecided_whole(Task::Exposed, obstacle);
         }
-        let rules = found.services.iter().map(Exposure::named).collect();
-        let ends = match self.ends(context, rules) {
+        let ends = match self.ends(context, exposures.named(self.services.len())) {
             Ok(ends) => ends,
             Err(obstacle) => {
                 outcome.undecided_whole(Task::Until, obstacle);
                 Vec::new()
             }
         };
+        let found = self.shown(context, &exposures, outcome);
         let until = ends.into_iter().chain(std::iter::repeat(None));
-        for ((service, exposure), until) in self.services.iter().zip(found.services).zip(until) {
+        for ((service, exposure), until) in self.services.iter().zip(found).zip(until) {
             match self.finding(context, service, exposure) {
                 Some(Ok(finding)) => outcome.findings.push(Finding { until, ..finding }),
                 Some(Err(DEFAULT)) => {
@@ -163,12 +233,13 @@ impl Search<'_> {
             if rules.iter().all(Vec::is_empty) {
                 break;
             }
-            let found = self.run(&then, &mut steps);
-            if let Some((obstacle, _)) = found.undecided.first() {
-                return Err(*obstacle);
+            let exposures = self.run(&then, &mut steps);
+            if let Some(obstacle) = exposures.undecided {
+                return Err(obstacle);
             }
-            for ((rules, exposure), until) in rules.iter_mut().zip(&found.services).zip(&mut ends) {
-                if !rules.is_empty() && *rules != exposure.named() {
+            let named = exposures.named(self.services.len());
+            for ((rules, named), until) in rules.iter_mut().zip(named).zip(&mut ends) {
+                if !rules.is_empty() && *rules != named {
                     rules.clear();
                     *until = Some(at);
                 }
@@ -179,147 +250,232 @@ impl Search<'_> {
 
     /// Searches what is exposed. Takes steps from those that are left.
     fn run(&self, context: &Context<'_>, steps: &mut u64) -> Exposures {
-        let services = self.services.iter().map(|_| Exposure::default()).collect();
-        let mut found = Exposures { services, undecided: Vec::new() };
-        let mut wide: Vec<Slot> = Vec::new();
-        let mut narrow: Vec<(Slot, &Part, f64)> = Vec::new();
-        for slot in context.active().filter(|slot| context.action(Some(*slot)).permits()) {
-            let parts = context.space.parts(slot, self.family).iter();
-            let sized: Vec<(&Part, f64)> = parts
-                .map(|part| (part, self.sources(context, part)))
-                .filter(|(_, size)| *size > 0.0)
-                .collect();
-            if sized.iter().any(|(_, size)| *size >= self.anybody) {
-                wide.push(slot);
-            } else {
-                narrow.extend(sized.into_iter().map(|(part, size)| (slot, part, size)));
-            }
-        }
-        if context.policy.default_action.permits() {
-            wide.push(DEFAULT);
-        }
-        for rule in wide {
-            self.walk(context, rule, &self.cell, steps, &mut found, true);
-        }
-        let open = self.candidates(context, &narrow, &found.services);
-        if open.is_empty() {
-            return found;
-        }
-        let cell = self.cell.with(DESTINATION, open.clone());
-        let mut slots: Vec<Slot> = narrow.iter().map(|it| it.0).collect();
-        slots.dedup();
-        let bounds = cell.bounds();
-        for slot in slots {
-            let mut parts = context.space.parts(slot, self.family).iter();
-            if parts.any(|part| part.bounds.meets(&bounds)) {
-                self.walk(context, slot, &cell, steps, &mut found, false);
-            }
-        }
-        let ranks = &context.space.family(self.family).ranks;
-        let most = context.limits().packets;
-        // Most rules let in several services alike, so most services have the answer of another one.
-        let mut former: Vec<Answered> = Vec::new();
-        for exposure in &mut found.services {
-            let few = std::mem::take(&mut exposure.few);
-            let left = difference(&open, &exposure.destinations);
-            let known =
-                former.iter().find(|(its, within, _)| *within == left && are_alike(its, &few));
-            if let Some((_, _, shares)) = known {
-                exposure.add(few, shares.clone(), most);
-                continue;
-            }
-            let mut meter = context.budget.meter(context.limits().steps.min(*steps));
-            match together(&few, &left, self.anybody, ranks, &mut meter) {
-                Ok(shares) => {
-                    exposure.add(few.clone(), shares.clone(), most);
-                    former.push((few, left, shares));
+        let mut exposures = Exposures { found: Vec::new(), undecided: None };
+        let all =
+            ways_in(context, self.family, &self.services, &self.cell, self.public, self.anybody);
+        for ways in all {
+            let most = context.limits().steps.saturating_mul(SHARE_OF_STEPS);
+            let mut meter = context.budget.meter(most.min(*steps));
+            let question = Question {
+                ways: &ways,
+                anybody: self.anybody,
+                default_permits: context.policy.default_action.permits(),
+            };
+            match sweep(context, &self.cell, &question, &mut meter) {
+                Ok(exposing) => {
+                    exposures.found.push((ways.services, exposing));
                 }
-                Err(obstacle) => found.undecided.push((obstacle, None)),
+                Err(obstacle) => exposures.undecided = Some(obstacle),
             }
             *steps = steps.saturating_sub(meter.steps);
         }
-        found
+        exposures
     }
 
-    /// How many public addresses can reach services by a part, as far as its own entries say.
-    fn sources(&self, context: &Context<'_>, part: &Part) -> f64 {
-        let space = &context.space;
-        if !part.bounds.meets(&self.cell.bounds()) {
-            return 0.0;
+    /// What is to be shown of each service.
+    fn shown(
+        &self,
+        context: &Context<'_>,
+        exposures: &Exposures,
+        outcome: &mut Outcome,
+    ) -> Vec<Exposure> {
+        let mut shown: Vec<Exposure> = self.services.iter().map(|_| Exposure::default()).collect();
+        // A rule that exposes several services at the same destinations is searched once.
+        let mut asked: BTreeMap<(Slot, &[Range]), Vec<OfRule<'_>>> = BTreeMap::new();
+        for (services, exposing) in &exposures.found {
+            for service in services {
+                if let Some(exposure) = shown.get_mut(*service) {
+                    exposure.destinations.clone_from(&exposing.destinations);
+                }
+            }
+            for (rule, reached) in &exposing.rules {
+                let same = asked.entry((*rule, &reached.destinations)).or_default();
+                same.push(OfRule { reached, exposing, services });
+            }
         }
-        let ports = self.cell.set(SECOND_FIELD);
-        let mut destinations = space.sides.groups(part.destination).iter();
-        if !destinations.any(|it| meets(space.sets.get(it.field), ports)) {
-            return 0.0;
+        for ((rule, _), same) in asked {
+            if let Err(obstacle) = self.show(context, rule, &same, &mut shown) {
+                match rule {
+                    DEFAULT => outcome.undecided_whole(Task::Exposed, obstacle),
+                    rule => outcome.undecided(Task::Exposed, obstacle, rule),
+                }
+            }
         }
-        let ranks = &space.family(self.family).ranks;
-        let sources = space.sides.groups(part.source).iter();
-        let sources =
-            sources.map(|it| ranks.size(&intersection(space.sets.get(it.addresses), self.public)));
-        sources.sum()
+        shown
     }
 
-    /// Adds what a rule, or the default, lets in to destinations. If it can let anybody in alone, these
-    /// destinations are settled.
-    fn walk(
+    /// Adds what a rule lets in to destinations of some services.
+    fn show(
         &self,
         context: &Context<'_>,
         rule: Slot,
-        cell: &Cell,
-        steps: &mut u64,
-        found: &mut Exposures,
-        can_alone: bool,
-    ) {
-        let mut meter = context.budget.meter(context.limits().steps.min(*steps));
-        let mut pieces = Vec::new();
-        let mut walked = match rule {
-            DEFAULT => self.undecided_by_rules(context, cell, &mut meter, &mut pieces),
-            rule => self.decided_by_rule(context, rule, cell, &mut meter, &mut pieces),
+        same: &[OfRule<'_>],
+        shown: &mut [Exposure],
+    ) -> Result<(), Obstacle> {
+        let limits = context.limits();
+        let Some(of_first) = same.first() else { return Ok(()) };
+        let services: Vec<usize> = same.iter().flat_map(|it| it.services).copied().collect();
+        let ports = services.iter().filter_map(|it| self.services.get(*it));
+        let ports = normalized(ports.map(|it| ways_in::ports(it)).collect());
+        let cell = self.cell.with(SECOND_FIELD, ports);
+        let mut meter = context.budget.meter(limits.steps);
+        let is_full = |number: &usize| {
+            shown.get(*number).is_none_or(|own| {
+                own.first.is_some() && own.has_more && own.shown.len() >= limits.packets
+            })
+        };
+        let mut seen = Seen::new(services.clone());
+        let mut is_whole = Ok(false);
+        if !services.iter().all(is_full) {
+            let cell = cell.with(DESTINATION, of_first.reached.destinations.clone());
+            let mut pieces = Vec::new();
+            let most = limits.packets.saturating_mul(SEARCHED_PIECES).saturating_add(1);
+            is_whole = self.decided(context, rule, &cell, most, &mut meter, &mut pieces);
+            for number in &services {
+                let both = self.services.get(*number).zip(shown.get_mut(*number));
+                if let Some((service, exposure)) = both {
+                    let own = let_in(rule, service, &pieces);
+                    exposure.add(own, is_whole == Ok(true), limits.packets);
+                }
+            }
+            seen.add(&self.services, &pieces);
+        }
+        let walked = match is_whole {
+            Ok(true) => Ok(()),
+            Ok(false) => self.see(context, rule, same, &cell, &mut seen, &mut meter),
+            Err(obstacle) => Err(obstacle),
         };
         let ranks = &context.space.family(self.family).ranks;
-        let limits = context.limits();
-        for (service, exposure) in self.services.iter().zip(&mut found.services) {
-            let own: Vec<LetIn> = let_in(rule, service, &pieces);
-            if !can_alone {
-                exposure.few.extend(own);
-            } else if let Err(obstacle) =
-                exposure.add_alone(own, self.anybody, ranks, limits.packets, &mut meter)
-            {
-                walked = walked.and(Err(obstacle));
-            }
-            if exposure.few.len() > limits.parts.saturating_mul(KEPT_PIECES) {
-                exposure.few.clear();
-                walked = walked.and(Err(Obstacle::Steps));
+        for (services, sources) in seen.classes {
+            let size = ranks.size(&sources);
+            for number in services {
+                if let Some(exposure) = shown.get_mut(number)
+                    && size > 0.0
+                {
+                    exposure.rules.insert(rule, size);
+                }
             }
         }
-        *steps = steps.saturating_sub(meter.steps);
-        if let Err(obstacle) = walked {
-            found.undecided.push((obstacle, (rule != DEFAULT).then_some(rule)));
-        }
+        walked
     }
 
-    /// Adds the packets of a cell that a rule decides.
-    fn decided_by_rule(
+    /// Finds all sources that a rule lets in to some destinations.
+    fn see(
+        &self,
+        context: &Context<'_>,
+        rule: Slot,
+        same: &[OfRule<'_>],
+        cell: &Cell,
+        seen: &mut Seen,
+        meter: &mut Meter<'_>,
+    ) -> Result<(), Obstacle> {
+        let Some(first) = same.first() else { return Ok(()) };
+        let common = |of: &dyn Fn(&Exposing) -> Vec<Range>| {
+            same.iter().fold(cell.set(FIRST_FIELD).to_vec(), |all, own| {
+                intersection(&all, &of(own.exposing))
+            })
+        };
+        let usual = common(&|it| it.usual_ports.clone());
+        let is_usual = same.iter().all(|own| own.reached.takes_all_ports) && !usual.is_empty();
+        let all = cell.set(FIRST_FIELD).to_vec();
+        let (some, all) = if is_usual {
+            // A rule that takes all ports decides what it decides at all with these.
+            (usual.clone(), usual)
+        } else {
+            (common(&|it| it.other_ports.clone()), all)
+        };
+        let first = (vec![first.reached.first], first.reached.destinations.clone());
+        // With few ports and at one destination, nearly all sources are found in few pieces.
+        let mut steps = vec![(some, first.0), (all, first.1)];
+        steps.dedup();
+        for (ports, destinations) in steps {
+            let cell = cell.with(FIRST_FIELD, ports).with(DESTINATION, destinations);
+            loop {
+                let left = cell.with(SOURCE, difference(self.public, &seen.by_all()));
+                let mut pieces = Vec::new();
+                let is_whole = left.is_empty()
+                    || self.decided(context, rule, &left, PIECES, meter, &mut pieces)?;
+                let has_more = seen.add(&self.services, &pieces);
+                meter.steps +=
+                    pieces.iter().map(|it| it.cell.set(SOURCE).len() as u64).sum::<u64>();
+                meter.check()?;
+                if is_whole {
+                    break;
+                }
+                if !has_more {
+                    // The pieces were all of some services, and hide those of others.
+                    return self.see_apart(context, rule, same, seen, meter);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds all sources that a rule lets in, service by service.
+    fn see_apart(
+        &self,
+        context: &Context<'_>,
+        rule: Slot,
+        same: &[OfRule<'_>],
+        seen: &mut Seen,
+        meter: &mut Meter<'_>,
+    ) -> Result<(), Obstacle> {
+        let before = std::mem::take(&mut seen.classes);
+        for (services, sources) in before {
+            for number in services {
+                let own = same.iter().find(|it| it.services.contains(&number));
+                let both = own.zip(self.services.get(number));
+                let Some((own, service)) = both else { continue };
+                let cell = self.cell.with(SECOND_FIELD, vec![ways_in::ports(service)]);
+                let cell = cell.with(DESTINATION, own.reached.destinations.clone());
+                let mut sources = sources.clone();
+                loop {
+                    let left = cell.with(SOURCE, difference(self.public, &sources));
+                    let mut pieces = Vec::new();
+                    let is_whole = left.is_empty()
+                        || self.decided(context, rule, &left, PIECES, meter, &mut pieces)?;
+                    let all = pieces.iter().flat_map(|piece| piece.cell.set(SOURCE));
+                    sources.extend(all.copied());
+                    sources = normalized(sources);
+                    meter.steps += sources.len() as u64;
+                    meter.check()?;
+                    if is_whole {
+                        break;
+                    }
+                }
+                seen.classes.push((vec![number], sources));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds packets of a cell that a rule decides, or the default, up to a number of pieces. Returns
+    /// whether these are all.
+    fn decided(
         &self,
         context: &Context<'_>,
         rule: Slot,
         cell: &Cell,
+        most: usize,
         meter: &mut Meter<'_>,
         pieces: &mut Vec<Piece>,
-    ) -> Result<(), Obstacle> {
+    ) -> Result<bool, Obstacle> {
+        if rule == DEFAULT {
+            return self.undecided_by_rules(context, cell, most, meter, pieces);
+        }
         let space = &context.space;
-        decided_by(context, rule, context.limits().parts, |exploration| {
+        decided_by(context, rule, most, |exploration| {
             for part in space.parts(rule, self.family) {
                 for product in Product::of_part(space, part, &cell.bounds()) {
                     let inside = cell.intersection(&space.sets, &product.sets);
                     if !inside.is_empty()
                         && !exploration.run(self.family, &inside, meter, pieces)?
                     {
-                        return Err(Obstacle::Steps);
+                        return Ok(false);
                     }
                 }
             }
-            Ok(())
+            Ok(true)
         })
     }
 
@@ -328,92 +484,23 @@ impl Search<'_> {
         &self,
         context: &Context<'_>,
         cell: &Cell,
+        most: usize,
         meter: &mut Meter<'_>,
         pieces: &mut Vec<Piece>,
-    ) -> Result<(), Obstacle> {
+    ) -> Result<bool, Obstacle> {
         const DEFAULTS: Label = 1;
         let exploration = Exploration {
             space: &context.space,
             at: context.at,
             last: [Last { label: DEFAULTS, rule: None }, Last { label: NO_LABEL, rule: None }],
-            of: &|_| Some((OnSides::LEFT, 0)),
-            is_done: &|_| false,
+            of: &|_| None,
+            is_done: &|_| true,
             done: &[],
             wants: &|label| label == DEFAULTS,
             names_rules: false,
-            most: context.limits().parts.saturating_mul(KEPT_PIECES),
+            most,
         };
-        if exploration.run(self.family, cell, meter, pieces)? {
-            Ok(())
-        } else {
-            Err(Obstacle::Steps)
-        }
-    }
-
-    /// The destinations at which rules with few sources, and what is left of the others, could together
-    /// be enough. Packets that other rules decide are not taken off, so these can be too many.
-    fn candidates(
-        &self,
-        context: &Context<'_>,
-        narrow: &[(Slot, &Part, f64)],
-        services: &[Exposure],
-    ) -> Vec<Range> {
-        let space = &context.space;
-        let ranks = &space.family(self.family).ranks;
-        // Equal sources count once. A source has a number, and so has each piece after all of these.
-        let mut sources: HashMap<u32, usize> = HashMap::new();
-        let mut sizes: Vec<f64> = Vec::new();
-        let mut ends: Vec<(u32, bool, usize)> = Vec::new();
-        for (_, part, size) in narrow {
-            let number = *sources.entry(part.source).or_insert_with(|| {
-                sizes.push(*size);
-                sizes.len() - 1
-            });
-            for group in space.sides.groups(part.destination) {
-                if meets(space.sets.get(group.field), self.cell.set(SECOND_FIELD)) {
-                    let ranges = space.sets.get(group.addresses).iter();
-                    ends.extend(
-                        ranges.flat_map(|it| [(it.0, true, number), (it.1, false, number)]),
-                    );
-                }
-            }
-        }
-        for few in services.iter().flat_map(|exposure| &exposure.few) {
-            let number = sizes.len();
-            sizes.push(ranks.size(few.cell.set(SOURCE)));
-            let ranges = few.cell.set(DESTINATION).iter();
-            ends.extend(ranges.flat_map(|it| [(it.0, true, number), (it.1, false, number)]));
-        }
-        if sizes.iter().sum::<f64>() < self.anybody {
-            return Vec::new();
-        }
-        ends.sort_unstable();
-        let mut counts = vec![0_usize; sizes.len()];
-        let (mut sum, mut from) = (0.0, 0);
-        let mut open: Vec<Range> = Vec::new();
-        for (at, begins, number) in ends {
-            if from < at && sum >= self.anybody {
-                open.push((from, at));
-            }
-            from = at;
-            let (Some(count), Some(size)) = (counts.get_mut(number), sizes.get(number)) else {
-                continue;
-            };
-            if begins {
-                *count += 1;
-                sum += if *count == 1 { *size } else { 0.0 };
-            } else {
-                *count = count.saturating_sub(1);
-                sum -= if *count == 0 { *size } else { 0.0 };
-            }
-        }
-        let open = normalized(open);
-        // A destination that is settled for all services is not open.
-        let mut left: Vec<Range> = Vec::new();
-        for exposure in services {
-            left.extend(difference(&open, &exposure.destinations));
-        }
-        normalized(left)
+        exploration.run(self.family, cell, meter, pieces)
     }
 
     /// The finding; none if not everybody can reach the service, and an error with the rule if its
@@ -438,16 +525,16 @@ impl Search<'_> {
         }
         let ranks = &space.family(self.family).ranks;
         let public = ranks.size(self.public);
-        let because = exposure.rules.into_iter().map(|(slot, sources)| {
-            let share = (ranks.size(&sources) / public).min(1.0);
-            Cover { rule: index(slot), share }
-        });
+        let because = exposure
+            .rules
+            .into_iter()
+            .map(|(slot, sources)| Cover { rule: index(slot), share: (sources / public).min(1.0) });
         let sets = exposure.shown.iter();
         Some(Ok(Finding {
             because: because.collect(),
             witness,
             packets: sets.map(|it| packet_set(space, self.family, self.kind, &it.cell)).collect(),
-            is_packets_complete: exposure.count <= context.limits().packets,
+            is_packets_complete: !exposure.has_more,
             evidence: Evidence::Service {
                 service: service.clone(),
                 family: self.family,
@@ -455,145 +542,5 @@ impl Search<'_> {
             },
             ..Finding::new(FindingKind::Exposed, Severity::Error, index(first))
         }))
-    }
-}
-
-/// The destinations among some that enough addresses can reach by all packets together, for each of
-/// the packets that is needed for that: those of the rules that let in most come first.
-pub(super) fn together(
-    all: &[LetIn],
-    within: &[Range],
-    anybody: f64,
-    ranks: &Ranks,
-    meter: &mut Meter<'_>,
-) -> Result<Vec<Vec<Range>>, Obstacle> {
-    let mut needed: Vec<Vec<Range>> = vec![Vec::new(); all.len()];
-    let mut ends: Vec<(u32, bool, usize)> = Vec::new();
-    for (number, it) in all.iter().enumerate() {
-        let ranges = intersection(it.cell.set(DESTINATION), within);
-        ends.extend(ranges.iter().flat_map(|it| [(it.0, true, number), (it.1, false, number)]));
-        meter.steps += 1 + ranges.len() as u64;
-        meter.check()?;
-    }
-    ends.sort_unstable();
-    let mut here = Here::default();
-    // More than this many addresses must come before what is here can be enough.
-    let mut lacking = 0.0;
-    let mut from = 0;
-    for (at, begins, number) in ends {
-        let Some(it) = all.get(number) else { continue };
-        if from < at && lacking <= 0.0 && here.sum() >= anybody {
-            match here.enough(all, anybody, ranks, meter)? {
-                Ok(numbers) => {
-                    for number in numbers {
-                        if let Some(ranges) = needed.get_mut(number) {
-                            ranges.push((from, at));
-                        }
-                    }
-                }
-                Err(addresses) => lacking = (anybody - addresses) * NEARLY,
-            }
-        }
-        from = at;
-        let size = ranks.size(it.cell.set(SOURCE));
-        if begins {
-            here.add(number, it.rule, size);
-            lacking -= size;
-        } else {
-            here.remove(number, it.rule, size);
-        }
-    }
-    Ok(needed.into_iter().map(normalized).collect())
-}
-
-/// The packets to one destination, by the rules that let them in.
-#[derive(Default)]
-struct Here(BTreeMap<Slot, OfRule>);
-
-/// The packets that one rule lets in.
-#[derive(Default)]
-struct OfRule {
-    numbers: BTreeSet<usize>,
-    /// The sum of the sizes of their sources, which can overlap.
-    sum: f64,
-    /// Their sources and how many these are, until the packets change.
-    sources: Option<(Vec<Range>, f64)>,
-}
-
-impl Here {
-    /// At least as many as there are sources.
-    fn sum(&self) -> f64 {
-        self.0.values().map(|it| it.sum).sum()
-    }
-
-    fn add(&mut self, number: usize, rule: Slot, size: f64) {
-        let own = self.0.entry(rule).or_default();
-        own.numbers.insert(number);
-        own.sum += size;
-        own.sources = None;
-    }
-
-    fn remove(&mut self, number: usize, rule: Slot, size: f64) {
-        if let Some(own) = self.0.get_mut(&rule) {
-            own.numbers.remove(&number);
-            own.sum -= size;
-            own.sources = None;
-            if own.numbers.is_empty() {
-                self.0.remove(&rule);
-            }
-        }
-    }
-
-    /// The packets whose rules let in most, if that is enough addresses; else how many addresses all of
-    /// them let in.
-    fn enough(
-        &mut self,
-        all: &[LetIn],
-        anybody: f64,
-        ranks: &Ranks,
-        meter: &mut Meter<'_>,
-    ) -> Result<Result<Vec<usize>, f64>, Obstacle> {
-        let mut sized: Vec<(f64, &[Range], &BTreeSet<usize>)> = Vec::with_capacity(self.0.len());
-        for own in self.0.values_mut() {
-            meter.steps += 1;
-            if own.sources.is_none() {
-                let cells = own.numbers.iter().filter_map(|number| all.get(*number));
-                let mut sources: Vec<Range> = Vec::new();
-                cells.for_each(|it| sources.extend_from_slice(it.cell.set(SOURCE)));
-                meter.steps += sources.len() as u64;
-                meter.check()?;
-                let sources = normalized(sources);
-                let size = ranks.size(&sources);
-                own.sources = Some((sources, size));
-            }
-            if let Some((sources, size)) = &own.sources {
-                sized.push((*size, sources, &own.numbers));
-            }
-        }
-        // Rules of the same size stay in order.
-        sized.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let of_all: usize = sized.iter().map(|it| it.1.len()).sum();
-        if sized.first().is_none_or(|first| first.0 < anybody) {
-            meter.steps += of_all as u64;
-            meter.check()?;
-            let mut all: Vec<Range> = Vec::with_capacity(of_all);
-            sized.iter().for_each(|it| all.extend_from_slice(it.1));
-            let addresses = ranks.size(&normalized(all));
-            if addresses < anybody {
-                return Ok(Err(addresses));
-            }
-        }
-        let mut sources: Vec<Range> = Vec::new();
-        let mut needed = Vec::new();
-        for (_, its, numbers) in sized {
-            needed.extend(numbers.iter().copied());
-            sources = union(&sources, its);
-            meter.steps += sources.len() as u64;
-            meter.check()?;
-            if ranks.size(&sources) >= anybody {
-                break;
-            }
-        }
-        Ok(Ok(needed))
     }
 }

@@ -51,12 +51,17 @@ mod redundant;
 mod report;
 mod request;
 mod sides;
+mod single;
 mod solver;
 mod space;
 mod spell;
+mod sweep;
+mod tally;
+mod tree;
 mod until;
 mod validity;
 mod walk;
+mod ways_in;
 mod witness;
 
 pub use again::Former;

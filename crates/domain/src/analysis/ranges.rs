@@ -68,25 +68,6 @@ pub(super) fn difference(a: &[Range], b: &[Range]) -> Vec<Range> {
     left
 }
 
-/// The values of both sets together.
-pub(super) fn union(a: &[Range], b: &[Range]) -> Vec<Range> {
-    let mut all: Vec<Range> = Vec::with_capacity(a.len() + b.len());
-    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
-    loop {
-        let next = match (a.peek(), b.peek()) {
-            (Some(own), Some(its)) if own <= its => a.next(),
-            (Some(_), None) => a.next(),
-            (_, Some(_)) => b.next(),
-            (None, None) => return all,
-        };
-        let Some(range) = next else { return all };
-        match all.last_mut() {
-            Some(last) if range.0 <= last.1 => last.1 = last.1.max(range.1),
-            _ => all.push(*range),
-        }
-    }
-}
-
 /// Whether some value is in both sets.
 pub(super) fn meets(a: &[Range], b: &[Range]) -> bool {
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
@@ -286,7 +267,6 @@ mod tests {
             assert_eq!(values(&difference(&a, &b)), left);
             let all = normalized([a.clone(), b.clone()].concat());
             assert_eq!(values(&all), pairs().map(|(x, y)| x || y).collect::<Vec<bool>>());
-            assert_eq!(union(&a, &b), all);
             let is_set = |set: &[Range]| set.windows(2).all(|it| it[0].1 < it[1].0);
             assert!(is_set(&intersection(&a, &b)) && is_set(&difference(&a, &b)) && is_set(&all));
             assert_eq!(meets(&a, &b), both.contains(&true));

@@ -77,6 +77,12 @@ impl Ranks {
         set.iter().map(size).sum()
     }
 
+    /// How many addresses a range of ranks has. It must not have those of [`MAPPED`], and not all of IPv6.
+    pub(super) fn exact(&self, range: Range) -> u128 {
+        let (first, last) = (self.first(range.0), self.last_before(range.1));
+        if first <= last { last - first + 1 } else { 0 }
+    }
+
     /// About how many addresses a range of ranks has. Fast, for what only chooses.
     #[expect(clippy::cast_precision_loss, reason = "it only chooses where to cut")]
     pub(super) fn count(&self, range: Range) -> f64 {

@@ -1,6 +1,6 @@
 //! Tests of findings about services that anybody can reach.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use fireflow_domain::analysis::{
@@ -134,6 +134,24 @@ fn let_in(
     sizes
 }
 
+/// The sources whose packets to a destination each rule, or the default at the end, decides.
+fn sources_of(
+    world: &World,
+    rules: &[RuleSpec],
+    service: &ExposedService,
+    family: Family,
+    destination: IpAddr,
+) -> BTreeMap<usize, BTreeSet<IpAddr>> {
+    let mut sources: BTreeMap<usize, BTreeSet<IpAddr>> = BTreeMap::new();
+    for (source, ..) in ranges(world, family) {
+        for source_port in &PORTS[..world.ports] {
+            let first = decider(world, rules, service, (source, *source_port), destination);
+            sources.entry(first.unwrap_or(rules.len())).or_default().insert(source);
+        }
+    }
+    sources
+}
+
 /// The rules that expose a destination: each that lets in enough alone, or else those that let in most
 /// and are enough together. Two rules of a small world that let in the same source with other source
 /// ports are counted once.
@@ -216,14 +234,21 @@ fn exposed_destinations_are_those_that_most_public_addresses_reach() {
                     }
                     _ => false,
                 });
-                let mut expected: BTreeSet<usize> = BTreeSet::new();
+                let mut expected: BTreeMap<usize, BTreeSet<IpAddr>> = BTreeMap::new();
                 let mut size = 0.0;
                 for (destination, all, _) in ranges(&world, family) {
-                    let rules = exposing(&world, &rules, default, service, family, destination);
-                    size += if rules.is_empty() { 0.0 } else { all };
-                    together += usize::from(rules.len() > 1);
-                    expected.extend(rules);
+                    let found = exposing(&world, &rules, default, service, family, destination);
+                    size += if found.is_empty() { 0.0 } else { all };
+                    together += usize::from(found.len() > 1);
+                    for (rule, sources) in sources_of(&world, &rules, service, family, destination)
+                    {
+                        if found.contains(&rule) {
+                            expected.entry(rule).or_default().extend(sources);
+                        }
+                    }
                 }
+                let sources_of = expected;
+                let expected: BTreeSet<usize> = sources_of.keys().copied().collect();
                 let because: BTreeSet<usize> =
                     found.iter().flat_map(|it| &it.because).map(|cover| cover.rule).collect();
                 assert_eq!(because, expected, "{service:?} {family:?} {rules:#?} {found:?}");
@@ -239,8 +264,12 @@ fn exposed_destinations_are_those_that_most_public_addresses_reach() {
                 let witness = finding.witness.unwrap();
                 let first = rules.iter().position(|rule| naive::matches(rule, &witness));
                 assert_eq!(first.unwrap_or(rules.len()), finding.rule, "{finding:?}");
+                let of_source: BTreeMap<IpAddr, f64> =
+                    ranges(&world, family).into_iter().map(|it| (it.0, it.2)).collect();
                 for cover in &finding.because {
-                    assert!(cover.share > 0.0 && cover.share <= 1.0, "{finding:?}");
+                    let its = sources_of[&cover.rule].iter().map(|source| of_source[source]);
+                    let share = its.sum::<f64>() / public(family, 0, u128::MAX);
+                    assert!((cover.share - share).abs() < 1e-9, "{share} {finding:?}");
                 }
             }
         }
