@@ -539,8 +539,6 @@ mod tests {
         .unwrap()
     }
 
-    /// How often the search went down to single destinations is not seen from outside, so this compares it
-    /// with the exact answer at every one.
     #[test]
     fn settled_destinations_have_the_rules_that_expose_each_of_them() {
         let mut random = Random::new(seed());
@@ -596,7 +594,6 @@ mod tests {
                 }
             }
         }
-        println!("{nobody} nobody, {alone} one rule, {together} several");
         assert!(nobody > 0 && alone > 0 && together > 0, "{nobody} {alone} {together}");
     }
 }
