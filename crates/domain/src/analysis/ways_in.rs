@@ -214,6 +214,7 @@ struct Maker<'a> {
     listed: Vec<ListId>,
     field_numbers: FxHashMap<(ListId, ListId), Option<u32>>,
     fields: Vec<Fields>,
+    known_fields: FxHashMap<Fields, u32>,
 }
 
 impl<'a> Maker<'a> {
@@ -228,6 +229,7 @@ impl<'a> Maker<'a> {
             listed: Vec::new(),
             field_numbers: FxHashMap::default(),
             fields: Vec::new(),
+            known_fields: FxHashMap::default(),
         }
     }
 
@@ -237,7 +239,7 @@ impl<'a> Maker<'a> {
             listed.push(it.source);
             as_u32(listed.len() - 1)
         });
-        let (fields, all) = (&mut self.fields, &self.all_fields);
+        let (fields, known, all) = (&mut self.fields, &mut self.known_fields, &self.all_fields);
         let sets = &self.context.space.sets;
         let number = *self.field_numbers.entry((it.source_field, it.field)).or_insert_with(|| {
             let [all_sources, all_ports] = all;
@@ -248,11 +250,11 @@ impl<'a> Maker<'a> {
             if own == *all {
                 return None;
             }
-            let known = fields.iter().position(|it| *it == own);
-            Some(as_u32(known.unwrap_or_else(|| {
+            let next = as_u32(fields.len());
+            Some(*known.entry(own.clone()).or_insert_with(|| {
                 fields.push(own);
-                fields.len() - 1
-            })))
+                next
+            }))
         });
         self.ways.push(Way {
             slot: it.slot,
