@@ -63,7 +63,7 @@ db_test! {
             let mut uow = read(&db, ReadKind::Snapshot).await;
             let shown = acceptance::shown(&mut *uow, &viewer, &found, Some(&expression)).await.unwrap();
             assert_eq!(shown.unwrap().rules.map(|all| all.len()), Some(rules.len()));
-            assert_eq!(db.statements() - before, 5, "accepted findings, the policy, its matching rules");
+            assert_eq!(db.statements() - before, 4, "accepted findings, the policy, its matching rules");
             uow.end().await.unwrap();
 
             let path =
