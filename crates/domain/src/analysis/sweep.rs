@@ -1,10 +1,10 @@
 //! Which rules let anybody reach a service, for each destination.
 //!
-//! The destinations that rules tell apart are the leaves of a tree. Each rule belongs to the topmost
+//! The ranges of destinations that no rule divides are the leaves of a tree. Each rule belongs to the topmost
 //! nodes that are all within its destinations. A walk through the tree adds the rules of a node and
-//! takes them back again, so that [`Tally`] always has those of the destinations at hand. Rules with
-//! wide sources are held against it one by one. A node is settled as a whole if the rules
-//! below it have too few sources to change the answer.
+//! takes them back again, so that [`Tally`] always has those of the current destinations. Rules with
+//! wide sources are compared with it one by one. A node is settled as a whole if the rules below it
+//! have too few sources to change the answer.
 
 use std::collections::BTreeMap;
 
