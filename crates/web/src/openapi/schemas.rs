@@ -9,6 +9,7 @@ use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::labels::MAX_LABEL_VALUE_CHARS;
 use fireflow_domain::page::MAX_PAGE_SIZE;
 use fireflow_domain::rule::WarningCode;
+use fireflow_domain::text::MAX_REASON_CHARS;
 use fireflow_formats::analysis::requests::MAX_FOUND;
 use fireflow_formats::patterns::{
     ADDRESS, ADDRESS_RANGE, FINDING_ID, FREE_TEXT, LABEL_VALUE, NAME, NAME_OR_EMPTY, protocol,
@@ -74,8 +75,7 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         }
         ("string", "state") => json!({"enum": ["active", "scheduled", "expired", "disabled"]}),
         ("string", "resource") => json!({"enum": Resource::WORDS}),
-        ("string", "reason") if is_input => json!({"pattern": NAME}),
-        ("string", "reason") if !matches!(schema, "AuditEvent" | "Acceptance") => {
+        ("string", "reason") if !is_input && !matches!(schema, "AuditEvent" | "Acceptance") => {
             json!({"enum": ["rule", "default"]})
         }
         ("string", "code") if schema == "Warning" => {
@@ -84,9 +84,6 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         ("string", "status") if schema == "Health" => json!({"enum": ["OK", "unavailable"]}),
         ("string", "status") => json!({"enum": ["ok", "unavailable"]}),
         ("string", "database") => json!({"enum": ["sqlite", "postgres"]}),
-        ("string", "name") if is_input => json!({"pattern": NAME}),
-        ("string", "tenant" | "reference") if is_input => json!({"pattern": NAME_OR_EMPTY}),
-        ("string", "description") if is_input => json!({"pattern": FREE_TEXT}),
         ("string", "address") => json!({"pattern": ADDRESS_RANGE, "example": "10.0.0.0/8"}),
         ("string", "source_address" | "destination_address") => {
             json!({"pattern": ADDRESS, "example": "192.0.2.7"})
@@ -139,6 +136,19 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
     }
 }
 
+/// The pattern of a text that people write. Exactly these texts have a maximum length; only a
+/// description may have more characters than a reason, and several lines.
+fn text_pattern(shape: &Map<String, Value>) -> Option<&'static str> {
+    let max = shape.get("maxLength")?.as_u64()?;
+    Some(if max > u64::try_from(MAX_REASON_CHARS).ok()? {
+        FREE_TEXT
+    } else if shape.contains_key("minLength") {
+        NAME
+    } else {
+        NAME_OR_EMPTY
+    })
+}
+
 /// Whether a member is an action. All of these refer to the shared schema of actions.
 fn is_action(schema: &str, property: &str, shape: &Map<String, Value>) -> bool {
     let is_action = match schema {
@@ -157,6 +167,10 @@ fn constrain(schema: &str, property: &str, shape: &mut Value) -> anyhow::Result<
         return Ok(());
     }
     let word = |name: &str| shape.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    if let Some(pattern) = text_pattern(shape) {
+        shape.insert("pattern".to_owned(), pattern.into());
+        return Ok(());
+    }
     let mut more = constraint(schema, property, &word("type"), &word("format"));
     shape.append(object(&mut more)?);
     Ok(())
