@@ -9,11 +9,8 @@ use fireflow_domain::ids::MAX_ID;
 use fireflow_domain::labels::MAX_LABEL_VALUE_CHARS;
 use fireflow_domain::page::MAX_PAGE_SIZE;
 use fireflow_domain::rule::WarningCode;
-use fireflow_domain::text::MAX_REASON_CHARS;
 use fireflow_formats::analysis::requests::MAX_FOUND;
-use fireflow_formats::patterns::{
-    ADDRESS, ADDRESS_RANGE, FINDING_ID, FREE_TEXT, LABEL_VALUE, NAME, NAME_OR_EMPTY, protocol,
-};
+use fireflow_formats::patterns::{ADDRESS, ADDRESS_RANGE, FINDING_ID, LABEL_VALUE, protocol, text};
 use fireflow_formats::views::Part;
 use serde_json::{Map, Value, json};
 
@@ -136,19 +133,6 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
     }
 }
 
-/// The pattern of a text that people write. Exactly these texts have a maximum length; only a
-/// description may have more characters than a reason, and several lines.
-fn text_pattern(shape: &Map<String, Value>) -> Option<&'static str> {
-    let max = shape.get("maxLength")?.as_u64()?;
-    Some(if max > u64::try_from(MAX_REASON_CHARS).ok()? {
-        FREE_TEXT
-    } else if shape.contains_key("minLength") {
-        NAME
-    } else {
-        NAME_OR_EMPTY
-    })
-}
-
 /// Whether a member is an action. All of these refer to the shared schema of actions.
 fn is_action(schema: &str, property: &str, shape: &Map<String, Value>) -> bool {
     let is_action = match schema {
@@ -167,7 +151,9 @@ fn constrain(schema: &str, property: &str, shape: &mut Value) -> anyhow::Result<
         return Ok(());
     }
     let word = |name: &str| shape.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    if let Some(pattern) = text_pattern(shape) {
+    // Exactly the texts that people write have a maximum length.
+    if let Some(max) = shape.get("maxLength").and_then(Value::as_u64) {
+        let pattern = text(max, shape.contains_key("minLength"));
         shape.insert("pattern".to_owned(), pattern.into());
         return Ok(());
     }
