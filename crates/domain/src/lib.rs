@@ -18,6 +18,7 @@ pub mod invisible;
 pub mod labels;
 pub mod letters;
 pub mod limits;
+mod list_fields;
 pub mod mark;
 pub mod net;
 pub mod packet;

@@ -31,7 +31,7 @@ use crate::time::Instant;
 
 pub use acceptances::{AcceptanceReader, AcceptanceWriter};
 
-pub use crate::sort::{AuditField, FirewallField, PolicyField, RuleField};
+pub use crate::list_fields::{AuditField, FirewallField, PolicyField, RuleField};
 pub use crate::stamp::Stamp;
 pub use units::{Party, ReadKind, ReadUnit, Storage, Terms, WriteKind, WriteUnit};
 

@@ -98,6 +98,17 @@ pub fn protocol(and_any: bool) -> String {
     format!("^({}|25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$", names.join("|"))
 }
 
+/// The pattern of a text that people write, by the bounds of its length. Only a description may be
+/// longer than 1,000 characters, and have several lines.
+#[must_use]
+pub const fn text(max_chars: u64, has_min: bool) -> &'static str {
+    match (max_chars, has_min) {
+        (0..=1_000, true) => NAME,
+        (0..=1_000, false) => NAME_OR_EMPTY,
+        (1_001.., _) => FREE_TEXT,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use fireflow_domain::invisible::is_invisible;

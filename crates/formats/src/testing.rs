@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use fireflow_domain::error::{FaultLocation, MAX_VIOLATIONS, Violations};
 use fireflow_domain::filter::Level;
 use fireflow_domain::ids::{FirewallId, PolicyId, RuleId};
-use fireflow_domain::sort::RuleField;
+use fireflow_domain::store::RuleField;
 use fireflow_domain::testing::fuzz::{Reader, Target};
 use fireflow_domain::time::Instant;
 use serde_json::Value;

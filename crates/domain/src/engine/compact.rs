@@ -5,10 +5,9 @@
 use std::sync::Arc;
 
 use crate::ids::{Revision, RuleId};
-use crate::labels::Labels;
 use crate::net::{PortRange, Protocol};
-use crate::rule::{Action, Criteria, Endpoint, Rule, RuleParts, RuleSpec, Schedule};
-use crate::text::{Description, Name, Reference};
+use crate::rule::{Action, Criteria, Endpoint, Outcome, Rule, RuleParts, RuleSpec, Schedule};
+use crate::text::Name;
 use crate::time::Instant;
 
 use super::naive::{Conditions, HasConditions};
@@ -59,42 +58,27 @@ impl CompactRule {
     /// A rule as it was read at a revision of its policy.
     #[must_use]
     pub fn new(id: RuleId, spec: &RuleSpec, since: Revision) -> Self {
-        // No `..`: the compiler demands a decision here for each new member.
-        let RuleParts {
-            name,
-            action,
-            priority,
-            protocols,
-            icmp_type,
-            icmp_code,
-            sources,
-            destinations,
-            ports,
-            enabled,
-            starts_at,
-            expires_at,
-            log,
-            // No verdict and no list of verdicts shows these.
-            description: _,
-            reference: _,
-            labels: _,
-        } = &**spec;
+        // No `..`: the compiler demands a decision here for each new member of these.
+        let Criteria { protocols, icmp_type, icmp_code, sources, destinations, ports } =
+            Criteria::of(spec);
+        let Schedule { enabled, starts_at, expires_at } = Schedule::of(spec);
+        let Outcome { name, action, priority, log } = Outcome::of(spec);
         let has_times = starts_at.is_some() || expires_at.is_some();
         Self {
             id,
             since,
-            name: name.as_ref().map(|name| name.as_str().into()),
+            name: name.map(|name| name.as_str().into()),
             entries: sources.iter().chain(destinations).copied().collect(),
-            ports: ports.as_slice().into(),
-            protocols: (**protocols).into(),
-            times: has_times.then(|| Box::new((*starts_at, *expires_at))),
-            priority: *priority,
+            ports: ports.into(),
+            protocols: protocols.into(),
+            times: has_times.then(|| Box::new((starts_at, expires_at))),
+            priority,
             sources: u16::try_from(sources.len()).unwrap_or(u16::MAX),
-            icmp_type: *icmp_type,
-            icmp_code: *icmp_code,
-            action: *action,
-            enabled: *enabled,
-            log: *log,
+            icmp_type,
+            icmp_code,
+            action,
+            enabled,
+            log,
         }
     }
 
@@ -172,36 +156,37 @@ impl CompactRule {
 
     /// The rule in the form that is compiled, without texts.
     pub(super) fn to_spec(&self) -> RuleSpec {
-        RuleSpec::unchecked(self.to_parts())
+        self.to_spec_named(None)
     }
 
     /// The rule in the form that is analyzed: with its name, and without other texts.
     #[must_use]
     pub fn to_named_spec(&self) -> RuleSpec {
-        let name = self.name().and_then(|name| Name::stored(name).ok());
-        RuleSpec::unchecked(RuleParts { name, ..self.to_parts() })
+        self.to_spec_named(self.name().and_then(|name| Name::stored(name).ok()).as_ref())
     }
 
-    fn to_parts(&self) -> RuleParts {
-        let (starts_at, expires_at) = self.times.as_deref().copied().unwrap_or_default();
-        RuleParts {
-            name: None,
-            action: self.action,
-            priority: self.priority,
-            protocols: self.protocols.iter().copied().collect(),
+    fn to_spec_named(&self, name: Option<&Name>) -> RuleSpec {
+        let outcome = Outcome { name, action: self.action, priority: self.priority, log: self.log };
+        let parts = RuleParts::without_texts(self.criteria(), self.schedule(), outcome);
+        RuleSpec::unchecked(parts)
+    }
+
+    #[inline]
+    fn criteria(&self) -> Criteria<'_> {
+        Criteria {
+            protocols: &self.protocols,
             icmp_type: self.icmp_type,
             icmp_code: self.icmp_code,
-            sources: self.sources().to_vec(),
-            destinations: self.destinations().to_vec(),
-            ports: self.ports.to_vec(),
-            enabled: self.enabled,
-            log: self.log,
-            starts_at,
-            expires_at,
-            description: Description::default(),
-            reference: Reference::default(),
-            labels: Labels::default(),
+            sources: self.sources(),
+            destinations: self.destinations(),
+            ports: &self.ports,
         }
+    }
+
+    #[inline]
+    fn schedule(&self) -> Schedule {
+        let (starts_at, expires_at) = self.times.as_deref().copied().unwrap_or_default();
+        Schedule { enabled: self.enabled, starts_at, expires_at }
     }
 
     /// Roughly how much memory it takes, in bytes, with its place in a list.
@@ -233,16 +218,7 @@ impl CompactRule {
 impl HasConditions for CompactRule {
     #[inline]
     fn conditions(&self) -> Conditions<'_> {
-        let (starts_at, expires_at) = self.times.as_deref().copied().unwrap_or_default();
-        let criteria = Criteria {
-            protocols: &self.protocols,
-            icmp_type: self.icmp_type,
-            icmp_code: self.icmp_code,
-            sources: self.sources(),
-            destinations: self.destinations(),
-            ports: &self.ports,
-        };
-        Conditions::new(criteria, Schedule { enabled: self.enabled, starts_at, expires_at })
+        Conditions::new(self.criteria(), self.schedule())
     }
 }
 

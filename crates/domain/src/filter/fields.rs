@@ -1,5 +1,5 @@
 //! The fields that filters know, for each level of list. One table serves the parser, the writer,
-//! messages, and clients that offer a choice. It is built from the rows of `filter/table.rs`.
+//! messages, and clients that offer a choice. It is built from the rows of `list_fields.rs`.
 
 use super::tree::{ActionField, FlagField, InstantField, Level, NumberField, Side, TextField};
 use crate::analysis::FindingKind;

@@ -15,7 +15,6 @@ mod moment;
 pub mod parse;
 mod print;
 mod subject;
-mod table;
 pub mod tree;
 
 pub use error::FilterError;

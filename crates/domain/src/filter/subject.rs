@@ -2,6 +2,7 @@
 
 use crate::audit::AuditRecord;
 use crate::firewall::Firewall;
+use crate::list_fields::Resources;
 use crate::policy::Policy;
 use crate::rule::Rule;
 
@@ -20,6 +21,16 @@ pub enum Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
+    /// The resources whose values a filter can test.
+    pub(super) const fn resources(self) -> Resources<'a> {
+        Resources {
+            firewall: self.firewall(),
+            policy: self.policy(),
+            rule: self.rule(),
+            event: self.event(),
+        }
+    }
+
     /// Its firewall, if it has one.
     pub(super) const fn firewall(self) -> Option<&'a Firewall> {
         match self {

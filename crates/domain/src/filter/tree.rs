@@ -8,7 +8,7 @@ use crate::net::{AddressRange, Family, PortRange, Protocol};
 use crate::rule::{Action, RuleState, WarningCode};
 use crate::time::Instant;
 
-pub use super::table::{ActionField, FlagField, InstantField, Level, NumberField, TextField};
+pub use crate::list_fields::{ActionField, FlagField, InstantField, Level, NumberField, TextField};
 
 /// A logical combination of conditions. `All` and `Any` have two members or more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -13,7 +13,7 @@ mod warning;
 pub use action::Action;
 pub use changes::{Duplicates, RuleChanges};
 pub use left_out::LeftOut;
-pub(crate) use model::{Criteria, Schedule};
+pub(crate) use model::{Criteria, Outcome, Schedule};
 pub use model::{
     Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, Rule, RuleParts, RulePatch, RuleSpec,
 };

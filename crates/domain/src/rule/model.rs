@@ -98,6 +98,30 @@ impl RuleParts {
             labels: Labels::default(),
         }
     }
+
+    /// The members that decide packets and that verdicts show; all others are their defaults.
+    pub(crate) fn without_texts(
+        criteria: Criteria<'_>,
+        schedule: Schedule,
+        outcome: Outcome<'_>,
+    ) -> Self {
+        // No `..`: the compiler demands a decision here for each new member.
+        let Criteria { protocols, icmp_type, icmp_code, sources, destinations, ports } = criteria;
+        let Schedule { enabled, starts_at, expires_at } = schedule;
+        let Outcome { name, action, priority, log } = outcome;
+        Self {
+            name: name.cloned(),
+            protocols: protocols.iter().copied().collect(),
+            icmp_type,
+            icmp_code,
+            ports: ports.to_vec(),
+            enabled,
+            log,
+            starts_at,
+            expires_at,
+            ..Self::new(action, priority, sources.to_vec(), destinations.to_vec())
+        }
+    }
 }
 
 /// A rule's content that is valid as a whole: its members were checked against each other.
@@ -269,8 +293,8 @@ impl<'a> Criteria<'a> {
             sources,
             destinations,
             ports,
-            // What happens after the match (a `Fingerprint` has the action too), and which rule is
-            // compared first.
+            // These are an `Outcome` (a `Fingerprint` has the action too).
+            name: _,
             action: _,
             priority: _,
             log: _,
@@ -279,7 +303,6 @@ impl<'a> Criteria<'a> {
             starts_at: _,
             expires_at: _,
             // These are for people.
-            name: _,
             description: _,
             reference: _,
             labels: _,
@@ -313,6 +336,27 @@ impl Schedule {
     #[inline]
     pub(crate) fn state(self, at: Instant) -> RuleState {
         RuleState::of(self.enabled, self.starts_at, self.expires_at, at)
+    }
+}
+
+/// The members of a rule that are not compared with packets, but that verdicts and lists of verdicts
+/// depend on or show.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outcome<'a> {
+    pub(crate) name: Option<&'a Name>,
+    pub(crate) action: Action,
+    pub(crate) priority: i32,
+    pub(crate) log: bool,
+}
+
+impl<'a> Outcome<'a> {
+    pub(crate) const fn of(parts: &'a RuleParts) -> Self {
+        Self {
+            name: parts.name.as_ref(),
+            action: parts.action,
+            priority: parts.priority,
+            log: parts.log,
+        }
     }
 }
 

@@ -10,9 +10,7 @@ use fireflow_domain::labels::MAX_LABEL_VALUE_CHARS;
 use fireflow_domain::page::MAX_PAGE_SIZE;
 use fireflow_domain::rule::WarningCode;
 use fireflow_formats::analysis::requests::MAX_FOUND;
-use fireflow_formats::patterns::{
-    ADDRESS, ADDRESS_RANGE, FINDING_ID, FREE_TEXT, LABEL_VALUE, NAME, NAME_OR_EMPTY, protocol,
-};
+use fireflow_formats::patterns::{ADDRESS, ADDRESS_RANGE, FINDING_ID, LABEL_VALUE, protocol, text};
 use fireflow_formats::views::Part;
 use serde_json::{Map, Value, json};
 
@@ -74,8 +72,7 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         }
         ("string", "state") => json!({"enum": ["active", "scheduled", "expired", "disabled"]}),
         ("string", "resource") => json!({"enum": Resource::WORDS}),
-        ("string", "reason") if is_input => json!({"pattern": NAME}),
-        ("string", "reason") if !matches!(schema, "AuditEvent" | "Acceptance") => {
+        ("string", "reason") if !is_input && !matches!(schema, "AuditEvent" | "Acceptance") => {
             json!({"enum": ["rule", "default"]})
         }
         ("string", "code") if schema == "Warning" => {
@@ -84,9 +81,6 @@ fn constraint(schema: &str, property: &str, kind: &str, format: &str) -> Value {
         ("string", "status") if schema == "Health" => json!({"enum": ["OK", "unavailable"]}),
         ("string", "status") => json!({"enum": ["ok", "unavailable"]}),
         ("string", "database") => json!({"enum": ["sqlite", "postgres"]}),
-        ("string", "name") if is_input => json!({"pattern": NAME}),
-        ("string", "tenant" | "reference") if is_input => json!({"pattern": NAME_OR_EMPTY}),
-        ("string", "description") if is_input => json!({"pattern": FREE_TEXT}),
         ("string", "address") => json!({"pattern": ADDRESS_RANGE, "example": "10.0.0.0/8"}),
         ("string", "source_address" | "destination_address") => {
             json!({"pattern": ADDRESS, "example": "192.0.2.7"})
@@ -157,6 +151,12 @@ fn constrain(schema: &str, property: &str, shape: &mut Value) -> anyhow::Result<
         return Ok(());
     }
     let word = |name: &str| shape.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    // Exactly the texts that people write have a maximum length.
+    if let Some(max) = shape.get("maxLength").and_then(Value::as_u64) {
+        let pattern = text(max, shape.contains_key("minLength"));
+        shape.insert("pattern".to_owned(), pattern.into());
+        return Ok(());
+    }
     let mut more = constraint(schema, property, &word("type"), &word("format"));
     shape.append(object(&mut more)?);
     Ok(())
