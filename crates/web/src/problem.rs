@@ -114,7 +114,7 @@ codes! {
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Temporarily unavailable",
         "Nothing was changed. Try again after `Retry-After` seconds.";
     AnalysisPending = "analysis_pending", SERVICE_UNAVAILABLE, "The analysis of the policy is not finished",
-        "Try again after `Retry-After` seconds. The analysis continues for a minute. If it cannot finish within its limits, `GET …/analysis/` names what is undecided.";
+        "Try again after `Retry-After` seconds. If the analysis is still running, it continues for up to 60 seconds. If it cannot finish within its limits, `GET …/analysis/` names what is undecided.";
     NewerPolicy = "newer_policy", SERVICE_UNAVAILABLE, "A newer version is required to read the policy",
         "Send the request to a process of the version that wrote the policy, or update this one. Lists across policies leave the policy out and name it in `left_out`.";
     OutcomeUnknown = "outcome_unknown", SERVICE_UNAVAILABLE, "It is unknown whether the change was saved",

@@ -1,8 +1,9 @@
 //! Analyses of policies: on threads of their own, within limits, and kept as long as they hold.
 //!
 //! An analysis takes up to many seconds of a processor. So at most one runs for each processor but
-//! one, subjects take turns, and each ends as soon as nobody waits for it any more. The findings of a
-//! policy are kept by the policy's state: requests for the same state share one analysis.
+//! one, subjects take turns, and each ends as soon as nobody waits for it, or is expected to ask again
+//! after a 202. The findings of a policy are kept by the policy's state: requests for the same
+//! state share one analysis.
 
 mod kept;
 mod rules_with;

@@ -113,9 +113,10 @@ impl Analyses {
     /// each with its proof. All findings are exact, over every packet that a network can carry. What
     /// could not be decided within the limits is in `incomplete`, and never counts as clean.
     ///
-    /// The findings of a state are kept, so that only the first request after a change waits. If the
+    /// The findings of a state are kept, so usually only the first request after a change waits. If the
     /// analysis takes longer than `wait`, the answer is 202: send the same request again after
-    /// `Retry-After` seconds. An analysis ends as soon as nobody waits for it any more.
+    /// `Retry-After` seconds. After a 202, the analysis continues for up to 60 seconds. Otherwise, it
+    /// ends once no request waits for it.
     ///
     /// With `Accept: application/sarif+json` or `text/csv`, the answer has all findings of the
     /// filters in this format, without pages.
