@@ -70,7 +70,7 @@ pub enum FindingKind {
     Expired,
     /// The rule expires soon.
     ExpiresSoon,
-    /// The rule has been disabled for long.
+    /// The rule has been disabled for a long time.
     DisabledLong,
     /// The rule has no `reference`.
     NoReference,

@@ -20,7 +20,7 @@ impl Left {
         ranges.sort_unstable();
         let mut next = Vec::with_capacity(count + 1);
         for (from, to) in ranges.into_iter().chain([(as_u32(count), as_u32(count) + 1)]) {
-            // What is between two ranges is taken.
+            // Pieces between two ranges are taken.
             next.resize(next.len().max(from as usize), from);
             next.extend(as_u32(next.len())..to);
         }
@@ -171,7 +171,7 @@ fn enough(
     Vec::new()
 }
 
-/// The kinds of ports that some fields tell apart: for each one, which of them take it.
+/// The kinds of ports that some fields distinguish: for each one, which of them take it.
 fn kinds(
     all: &Fields,
     fields: &[&Fields],

@@ -362,7 +362,7 @@ impl Sweep<'_> {
     }
 }
 
-/// The sources of the destinations at hand, while rules with wide sources are held against them.
+/// The sources of the destinations at hand, while rules with wide sources are compared with them.
 struct Here<'a> {
     tally: &'a Tally<'a>,
     sizes: &'a [u128],

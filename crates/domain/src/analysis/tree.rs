@@ -23,7 +23,7 @@ pub(super) struct Tree {
     pub(super) ends: Vec<u32>,
     /// How many leaves there are: a power of two.
     pub(super) leaves: usize,
-    /// Where the ways of each node begin.
+    /// The index at which the ways of each node begin.
     from: Vec<u32>,
     /// The numbers of the ways of all nodes, in order of evaluation.
     ways: Vec<u32>,

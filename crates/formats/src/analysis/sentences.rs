@@ -58,7 +58,7 @@ pub const KINDS: [KindText; FindingKind::ALL.len()] = [
     kind(FindingKind::ExpiresSoon, "Expires soon", "The rule expires within the next 30 days."),
     kind(
         FindingKind::DisabledLong,
-        "Disabled for long",
+        "Disabled for a long time",
         "The rule is disabled and has not changed for 180 days.",
     ),
     kind(FindingKind::NoReference, "No reference", "The rule names no ticket or change."),
@@ -144,7 +144,7 @@ pub fn detail(finding: &Finding, subject: &Subject<'_>) -> String {
                 "Rule {rule} ({action}) is disabled and was last changed at {since}. Enable or \
                  delete it."
             ),
-            _ => format!("Rule {rule} ({action}) has been disabled for long."),
+            _ => format!("Rule {rule} ({action}) has been disabled for a long time."),
         },
         FindingKind::NoReference => format!(
             "Rule {rule} ({action}) has no `reference`. Name the ticket or change that it belongs \
