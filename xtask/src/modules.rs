@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 const CYCLE_LINES: usize = 1_500;
 /// The most lines that `crates/web` may have, without tests. The figure may only shrink, except that
 /// each new operation may add roughly 150 lines.
-const WEB_LINES: usize = 8_430;
+const WEB_LINES: usize = 8_403;
 
 /// A path within a crate: `["dto", "view"]`.
 type Names = Vec<String>;
