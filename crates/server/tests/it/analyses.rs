@@ -244,7 +244,7 @@ db_test! {
         api.get(&format!("{}&cursor={cursor}", list("action = ALLOW"))).await.expect(422);
         for (bad, part) in [
             ("finding = unreachable", "use `kind`"),
-            ("colour = red", "`colour`"),
+            ("hue = red", "`hue`"),
         ] {
             let problem = api.get(&list(bad)).await.expect(422);
             let error = &problem["errors"][0];
