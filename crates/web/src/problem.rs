@@ -83,8 +83,8 @@ codes! {
         "`existing_id` is the resource with this name. Use that resource, or another name.";
     EqualRule = "equal_rule", CONFLICT, "An equivalent rule already exists",
         "`existing_id` is the equivalent rule. To keep both, send `duplicates=keep`.";
-    StateMoved = "state_moved", CONFLICT, "The policy has changed since the first page",
-        "Start again without a cursor: the pages of an analysis are of one state of the policy.";
+    StateMoved = "state_moved", CONFLICT, "The policy has changed",
+        "`detail` explains what has changed. Start the pages of an analysis again without a cursor; look at the finding again before you accept it.";
     RevisionMismatch = "revision_mismatch", PRECONDITION_FAILED, "The resource has changed since you read it",
         "Read it again, apply your change to the current state, and send the new tag.";
     WeakTag = "weak_tag", PRECONDITION_FAILED, "A weak tag cannot be used for a change",

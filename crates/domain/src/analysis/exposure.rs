@@ -24,7 +24,7 @@ use super::space::Slot;
 use super::spell::{cells, packet_set};
 use super::sweep::{DEFAULT, Exposing, Question, Reached, sweep};
 use super::walk::{Label, Last, NO_LABEL};
-use super::ways_in::{self, ways_in};
+use super::ways_in::{self, count, ways_in};
 use crate::net::{Family, Protocol};
 use crate::rule::{Criteria, RuleSpec};
 use crate::time::Instant;
@@ -37,8 +37,6 @@ const PIECES: usize = 32;
 /// How many times as many steps as a question, a search for the destinations of a service may take. It is
 /// one question about all rules.
 const SHARE_OF_STEPS: u64 = 100;
-/// Sums of sizes are floats.
-const NEARLY: f64 = 1.0 - 1e-9;
 
 /// Adds the findings about services that most public addresses can reach.
 pub(super) fn exposed(context: &Context<'_>, options: &AnalysisOptions, outcome: &mut Outcome) {
@@ -47,9 +45,8 @@ pub(super) fn exposed(context: &Context<'_>, options: &AnalysisOptions, outcome:
     protocols.dedup();
     for family in Family::ALL {
         let public = public(context, family);
-        let anybody = context.space.family(family).ranks.size(&public)
-            * options.thresholds.exposed_sources
-            * NEARLY;
+        let all = count(&public, &context.space.family(family).ranks);
+        let anybody = at_least(all, options.thresholds.exposed_sources);
         for protocol in &protocols {
             let services: Vec<&ExposedService> =
                 options.services.iter().filter(|it| it.protocol == *protocol).collect();
@@ -64,16 +61,18 @@ pub(super) fn exposed(context: &Context<'_>, options: &AnalysisOptions, outcome:
                 continue;
             };
             let cell = cell.with(SOURCE, public.clone());
-            let anybody = at_least(anybody);
             Search { family, kind, services, cell, public: &public, anybody }.add(context, outcome);
         }
     }
 }
 
-/// The least whole number that is not less.
+/// The smallest number of addresses that is at least a share of all. What may be missing is rounded, so
+/// that all addresses are exactly all.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
-fn at_least(size: f64) -> u128 {
-    (size.ceil() as u128).max(1)
+#[expect(clippy::cast_precision_loss, reason = "the rounding is below the precision of the share")]
+fn at_least(all: u128, share: f64) -> u128 {
+    let missing = (all as f64 * (1.0 - share)).floor() as u128;
+    all.saturating_sub(missing).max(1)
 }
 
 /// Whether a rule has packets of a service, so that it can matter to what is exposed.

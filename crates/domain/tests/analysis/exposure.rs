@@ -282,6 +282,15 @@ fn exposed_destinations_are_those_that_most_public_addresses_reach() {
 
 /// What is exposed to whom: the rule of the finding, the service, and the rules that let people in.
 fn found(rules: &[(Action, &str, &str)], default: Action) -> Vec<(usize, String, Vec<usize>)> {
+    found_from(rules, default, 0.5)
+}
+
+/// The same, if a share of the public addresses counts as anybody.
+fn found_from(
+    rules: &[(Action, &str, &str)],
+    default: Action,
+    share: f64,
+) -> Vec<(usize, String, Vec<usize>)> {
     let specs: Vec<RuleSpec> = rules
         .iter()
         .map(|(action, source, destination)| {
@@ -303,6 +312,7 @@ fn found(rules: &[(Action, &str, &str)], default: Action) -> Vec<(usize, String,
     let mut options = AnalysisOptions::at(noon());
     options.services.retain(|service| service.name == "ssh");
     options.kinds = FindingKinds::NONE.with(FindingKind::Exposed);
+    options.thresholds.exposed_sources = share;
     let analysis = analyse(&policy, &options, &AnalysisLimits::usual(&|| true));
     assert_eq!(analysis.incomplete, []);
     let of_finding = |it: &Finding| {
@@ -311,6 +321,20 @@ fn found(rules: &[(Action, &str, &str)], default: Action) -> Vec<(usize, String,
         (it.rule, family.as_str().to_owned(), because)
     };
     analysis.findings.iter().map(of_finding).collect()
+}
+
+#[test]
+fn one_missing_address_matters_if_all_must_be_able_to_reach_a_service() {
+    for (everybody, host, missing, is_exposed) in [
+        ("0.0.0.0/0", "198.51.100.1", "8.8.8.8", false),
+        ("0.0.0.0/0", "198.51.100.1", "10.8.8.8", true),
+        ("::/0", "2001:db8::1", "2001:4860:4860::8888", false),
+        ("::/0", "2001:db8::1", "2001:db8::8888", true),
+    ] {
+        let rules = [(Action::Deny, missing, host), (Action::Allow, everybody, host)];
+        let found = found_from(&rules, Action::Deny, 1.0);
+        assert_eq!(found.is_empty(), !is_exposed, "{missing}");
+    }
 }
 
 #[test]
