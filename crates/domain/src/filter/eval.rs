@@ -37,24 +37,23 @@ impl<T> Logic<T> {
 
 impl Test {
     fn fits(&self, subject: Subject<'_>, now: Instant) -> bool {
+        let item = subject.resources();
         let of_rule =
             |holds: &dyn Fn(&RuleSpec) -> bool| subject.rule().is_some_and(|it| holds(&it.spec));
         match self {
             Self::Number(field, test) => {
-                field.value(subject.resources()).is_some_and(|it| test.fits(it, |number| number))
+                field.value(item).is_some_and(|it| test.fits(it, |number| number))
             }
             Self::Instant(field, test) => field
                 .value(subject.resources())
                 .is_some_and(|it| test.fits(it, |moment| moment.at(now))),
             Self::Text(field, test) => {
                 let holds = if field.is_folded() { folded_holds } else { letters::holds };
-                field.value(subject.resources()).is_some_and(|it| test.fits(it, holds))
+                field.value(item).is_some_and(|it| test.fits(it, holds))
             }
-            Self::Flag(field, wanted) => {
-                field.value(subject.resources()).flatten() == Some(*wanted)
-            }
+            Self::Flag(field, wanted) => field.value(item).flatten() == Some(*wanted),
             Self::Action(field, actions) => {
-                field.value(subject.resources()).flatten().is_some_and(|it| actions.contains(&it))
+                field.value(item).flatten().is_some_and(|it| actions.contains(&it))
             }
             Self::State(states) => of_rule(&|rule| states.contains(&rule.state(now))),
             Self::Warning(wanted) => of_rule(&|rule| {

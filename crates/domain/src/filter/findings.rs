@@ -24,6 +24,12 @@ impl FindingTest {
         Self { kinds, rules: None }
     }
 
+    /// The kinds that it is about.
+    fn tested(&self) -> FindingKinds {
+        let named = self.kinds.as_ref().map(|kinds| kinds.iter().copied().collect());
+        named.unwrap_or_else(FindingKinds::usual)
+    }
+
     /// Whether a rule fits; not as long as the findings are unknown.
     pub(super) fn fits(&self, rule: RuleId) -> bool {
         self.listed().is_some_and(|rules| rules.contains(&rule) != self.kinds.is_none())
@@ -62,22 +68,19 @@ impl Filter {
     /// The kinds of findings that the filter needs; none if it has no test of findings.
     #[must_use]
     pub fn finding_kinds(&self) -> Option<FindingKinds> {
-        let mut needed = None;
-        self.condition.each(&mut |test| {
-            if let Test::Finding(FindingTest { kinds, rules: _ }) = test {
-                let kinds = tested(kinds.as_deref());
-                needed =
-                    Some(needed.unwrap_or(FindingKinds::NONE).iter().chain(kinds.iter()).collect());
-            }
-        });
-        needed
+        let is_needed = |kind: &FindingKind| {
+            self.condition
+                .has(&|test| matches!(test, Test::Finding(it) if it.tested().contains(*kind)))
+        };
+        let kinds: FindingKinds = FindingKind::ALL.into_iter().filter(is_needed).collect();
+        (!kinds.is_empty()).then_some(kinds)
     }
 
     /// Gives its tests the findings.
     pub fn give(&mut self, findings: &RuleFindings) {
         self.condition.each_mut(&mut |test| {
-            if let Test::Finding(FindingTest { kinds, rules }) = test {
-                *rules = Some(Arc::new(findings.of(tested(kinds.as_deref()))));
+            if let Test::Finding(test) = test {
+                test.rules = Some(Arc::new(findings.of(test.tested())));
             }
         });
     }
@@ -89,24 +92,7 @@ impl Filter {
     }
 }
 
-/// The kinds that a test is about.
-fn tested(kinds: Option<&[FindingKind]>) -> FindingKinds {
-    kinds.map_or_else(FindingKinds::usual, |kinds| kinds.iter().copied().collect())
-}
-
 impl<T> Logic<T> {
-    fn each(&self, visit: &mut dyn FnMut(&T)) {
-        match self {
-            Self::All(parts) | Self::Any(parts) => {
-                for part in parts {
-                    part.each(visit);
-                }
-            }
-            Self::Not(part) => part.each(visit),
-            Self::Is(test) => visit(test),
-        }
-    }
-
     fn each_mut(&mut self, visit: &mut dyn FnMut(&mut T)) {
         match self {
             Self::All(parts) | Self::Any(parts) => {
