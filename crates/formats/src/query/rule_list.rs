@@ -33,8 +33,6 @@ pub struct RuleListQuery {
     pub filter: RuleFilter,
     /// The scope of its cursors.
     pub scope: String,
-    /// Whether the filter names moments that move with the clock.
-    pub is_relative: bool,
 }
 
 fn rule_filter(query: &mut Query, as_lines: bool, now: Instant) -> RuleFilter {
@@ -83,7 +81,6 @@ impl RuleListQuery {
             fields: query.fields(RuleView::MEMBERS),
             has_positions: is_evaluation && filter == RuleFilter::default(),
             order,
-            is_relative: filter.expression.as_ref().is_some_and(|it| it.filter.is_relative()),
             filter,
             scope,
         };
@@ -92,6 +89,12 @@ impl RuleListQuery {
         }
         query.finish_list()?;
         Ok(list)
+    }
+
+    /// Whether the filter names moments that move with the clock.
+    #[must_use]
+    pub fn is_relative(&self) -> bool {
+        self.filter.expression.as_ref().is_some_and(|it| it.filter.is_relative())
     }
 
     /// Notes what only the list of one policy accepts.

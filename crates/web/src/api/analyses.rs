@@ -40,10 +40,10 @@ use crate::problem::{Code, Problem};
 use crate::reply::{Analysed, Answered, Reply, SARIF};
 
 /// How long a request waits for an analysis unless it says otherwise, and at most, in seconds.
-const WAIT_S: u64 = 2;
+pub(super) const WAIT_S: u64 = 2;
 const MAX_WAIT_S: u64 = 25;
 /// How often a request starts again because the policy has changed.
-const ROUNDS: usize = 3;
+pub(super) const ROUNDS: usize = 3;
 /// The part of a request's time that remains to write the answer.
 const MARGIN: Duration = Duration::from_secs(1);
 /// The memory of a finding in an answer, in bytes: as a view and as text.

@@ -18,7 +18,7 @@ use fireflow_formats::views::{RulePage, RuleView, ShowLeftOut};
 use fireflow_service::budget::Shortage;
 use fireflow_service::inspections::PolicyState;
 
-use super::analyses::time_left;
+use super::analyses::{ROUNDS, WAIT_S, time_left};
 use crate::app::Context;
 use crate::conditions::{EntityTag, Preconditions, Shown};
 use crate::export::Begun;
@@ -26,11 +26,6 @@ use crate::operation::Operation;
 use crate::params::QueryString;
 use crate::problem::Problem;
 use crate::reply::{AnswerKind, ListedRules, ListedWithTag, Reply};
-
-/// How often a list starts again because the policy has changed.
-const ROUNDS: usize = 3;
-/// The longest time that a list waits for the findings of a policy.
-const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// A request for a list of rules.
 #[derive(Clone)]
@@ -72,7 +67,7 @@ impl RuleList {
     ) -> Result<Self, Problem> {
         let asked = RuleListQuery::read(query.open(operation), policy, format.is_some(), now)?;
         // Between two such times no rule begins or ends, and yet the list can be another.
-        let asked_at = if asked.is_relative { now.to_string() } else { String::new() };
+        let asked_at = if asked.is_relative() { now.to_string() } else { String::new() };
         Ok(Self {
             format,
             written: format!("{}\n{}\n{asked_at}", query.as_str(), asked.scope),
@@ -94,7 +89,7 @@ impl RuleList {
                 && let Some(kinds) = expression.filter.finding_kinds()
             {
                 let inspected = ctx.compiled_policy(parent.0, parent.1).await?;
-                let wait = time_left(ctx).min(MAX_WAIT);
+                let wait = time_left(ctx).min(Duration::from_secs(WAIT_S));
                 let analyses = &ctx.app.analyses;
                 let found = analyses.rules_with(ctx, &inspected, kinds, expression.at, wait);
                 expression.filter.give(&found.await?);
