@@ -53,7 +53,6 @@ pub(crate) struct World {
 
 impl World {
     /// Every world.
-    #[cfg(test)]
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let kinds = |family| Kind::ALL.into_iter().map(move |kind| Self { family, kind });
         Family::ALL.into_iter().flat_map(kinds)

@@ -226,6 +226,22 @@ fn parts_without_effect_are_named() {
 }
 
 #[test]
+fn the_block_of_mapped_addresses_is_no_partner() {
+    let pointers = |rule: RuleSpec| -> Vec<String> {
+        rule.warnings(at(0)).into_iter().map(|it| it.pointer).collect()
+    };
+    let mapped = "::ffff:0:0/96";
+    let found =
+        pointers(rule(&[], &["10.0.0.0/8", "2001:db8::/32"], &["192.0.2.0/24", mapped], &[]));
+    assert_eq!(found, ["/sources/1", "/destinations/1"]);
+    // Ports restrict only the destination that no packet has.
+    let found = pointers(rule(&[], &["any"], &["192.0.2.1 443", mapped], &["80"]));
+    assert_eq!(found, ["/destinations/1", "/ports"]);
+    // No single part is to blame if the rule matches no packet.
+    assert!(pointers(rule(&["tcp", "icmpv6"], &[mapped], &["any"], &["80"])).is_empty());
+}
+
+#[test]
 fn equality_is_of_sets_and_canonical_spelling() {
     let one = parts(&["tcp", "udp"], &["10.0.0.1/32", "any"], &["::/0 443-443", "any"], &["1-1"]);
     let same = parts(&["17", "6"], &["any", "10.0.0.1", "any"], &["any", "::/0 443"], &["1"]);

@@ -4,12 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::context::Context;
 use super::findings::Outcome;
-use super::ranges::{Range, intersection, normalized};
+use super::ranges::{Range, has, normalized};
 use super::report::{Evidence, Finding, FindingKind, RuleIndex, Severity};
 use super::request::AnalysisOptions;
 use super::space::Slot;
-use crate::net::{AddressRange, Family};
-use crate::worlds::Kind;
+use crate::net::{AddressRange, Family, Protocol};
 
 /// Adds the findings about ALLOW rules for any service, any destination, or a large share of all
 /// addresses.
@@ -60,13 +59,12 @@ fn permits(context: &Context<'_>, slot: Slot, family: Family) -> Option<Permits>
     let family_space = space.family(family);
     let (all_ports, all_addresses) =
         (space.sets.get(space.ports), space.sets.get(family_space.addresses));
-    let of_kind = |kind: Kind| family_space.kinds().get(kind as usize).copied().unwrap_or(0);
-    let with_ports = space.sets.get(of_kind(Kind::Ports));
+    let [tcp, udp] = [Protocol::TCP, Protocol::UDP].map(|it| u32::from(it.0));
     let mut permits = Permits { addresses: 0.0, any_service: false, any_destination: false };
     let parts = space.parts(slot, family);
     for part in parts {
         let protocols = space.sets.get(part.protocols);
-        let has_ports = !intersection(protocols, with_ports).is_empty();
+        let has_both = has(protocols, tcp) && has(protocols, udp);
         // The groups of a side are disjoint, and the sides are independent.
         let side = |side| {
             let groups = space.sides.groups(side);
@@ -77,9 +75,9 @@ fn permits(context: &Context<'_>, slot: Slot, family: Family) -> Option<Permits>
         };
         let ((sources, from_all), (destinations, to_all)) =
             (side(part.source), side(part.destination));
-        // Different parts are about different protocols.
+        // Different parts are about different protocols; TCP and UDP are always in the same one.
         permits.addresses = permits.addresses.max(sources * destinations);
-        permits.any_service |= has_ports && from_all && to_all;
+        permits.any_service |= has_both && from_all && to_all;
         let mut groups = space.sides.groups(part.destination).iter();
         permits.any_destination |= groups.any(|it| space.sets.get(it.addresses) == all_addresses);
     }

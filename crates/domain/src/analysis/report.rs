@@ -246,7 +246,7 @@ pub enum Evidence {
         family: Family,
         /// The share of all pairs of addresses.
         addresses: f64,
-        /// Whether it permits all ports of some protocol with ports, or any protocol.
+        /// Whether it permits all ports of TCP and of UDP.
         any_service: bool,
         /// Whether it permits every destination.
         any_destination: bool,

@@ -124,13 +124,14 @@ pub struct ExposedService {
 
 impl ExposedService {
     /// Reads `ssh`, `ssh=tcp/22`, `tcp/8000-8100` or `22`. The protocol is tcp if it is left out. The
-    /// names of the usual services are known; any other service without a name is named by its
-    /// protocol and ports.
+    /// names of the usual services are known, in any case; any other service without a name is named by
+    /// its protocol and ports.
     ///
     /// # Errors
     /// Returns what is wrong, as a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Some(known) = EXPOSED_SERVICES.into_iter().find(|known| known.name == text.trim()) {
+        let is_named = |it: &Self| it.name.eq_ignore_ascii_case(text.trim());
+        if let Some(known) = EXPOSED_SERVICES.into_iter().find(is_named) {
             return Ok(known);
         }
         let (name, rest) = match text.split_once('=') {
@@ -160,12 +161,12 @@ impl ExposedService {
     /// # Errors
     /// Returns what is wrong, as a sentence.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
-        if text.trim() == "none" {
+        if text.trim().eq_ignore_ascii_case("none") {
             return Ok(Vec::new());
         }
         let mut services: Vec<Self> = Vec::new();
         for word in text.split(',').map(str::trim) {
-            let named = if word == "usual" {
+            let named = if word.eq_ignore_ascii_case("usual") {
                 EXPOSED_SERVICES.to_vec()
             } else {
                 vec![Self::parse(word).map_err(|why| {
@@ -352,6 +353,7 @@ mod tests {
         };
         assert_eq!(read("22"), "ssh tcp 22");
         assert_eq!(read(" ssh"), "ssh tcp 22");
+        assert_eq!(read("SSH"), "ssh tcp 22");
         assert_eq!(read("tcp/3389"), "rdp tcp 3389");
         assert_eq!(read("udp/161-162"), "udp/161-162 udp 161-162");
         assert_eq!(read("snmp = udp/161"), "snmp udp 161");
@@ -367,8 +369,9 @@ mod tests {
             services.into_iter().map(|it| it.name.into_owned()).collect()
         };
         assert_eq!(names("none"), [""; 0]);
+        assert_eq!(names("None"), [""; 0]);
         assert_eq!(names("rdp, udp/161, 3389"), ["rdp", "udp/161"]);
-        assert_eq!(names("usual, ssh").len(), EXPOSED_SERVICES.len());
+        assert_eq!(names("Usual, ssh").len(), EXPOSED_SERVICES.len());
         for bad in ["", "ssh,", "none, ssh", "usual; ssh"] {
             assert!(ExposedService::parse_list(bad).is_err(), "{bad}");
         }

@@ -106,7 +106,10 @@ pub enum ParseAddressError {
 }
 
 impl AddressRange {
-    /// Whether it is `::ffff:0:0/96`, where IPv6 maps IPv4. Packets with such addresses are IPv4 packets.
+    /// `::ffff:0:0/96`, where IPv6 maps IPv4. Packets with such addresses are IPv4 packets.
+    pub const MAPPED: Self = Self::V6 { first: MAPPED_FIRST, last: MAPPED_LAST };
+
+    /// Whether it is [`Self::MAPPED`].
     #[must_use]
     pub const fn is_mapped(&self) -> bool {
         matches!(*self, Self::V6 { first, last } if MAPPED_FIRST <= first && last <= MAPPED_LAST)

@@ -1,10 +1,11 @@
 //! Checks of rules: which are valid as a whole, and which of their parts can have no effect.
 
-use super::model::{Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts};
+use super::model::{Criteria, Endpoint, MAX_ENDPOINTS, MAX_PORTS, MAX_PROTOCOLS, RuleParts};
 use super::warning::{Warning, WarningCode};
 use crate::error::{Violation, Violations};
 use crate::net::{Family, Protocol};
 use crate::time::Instant;
+use crate::worlds::{Kind, RuleProduct, World};
 
 /// All violations of a rule as a whole.
 pub(super) fn violations(parts: &RuleParts) -> Violations {
@@ -35,57 +36,67 @@ pub(super) fn violations(parts: &RuleParts) -> Violations {
     {
         violations.push(Violation::body("/expires_at", "must be later than `starts_at`"));
     }
-    if violations.is_empty() && !combinations(parts).any(|c| c.matches_some(parts)) {
+    let product = RuleProduct::new(Criteria::of(parts));
+    if violations.is_empty() && !combinations(parts).any(|it| it.fits(&product)) {
         violations.push(Violation::body("", why_nothing_matches(parts)));
     }
     violations
 }
 
-/// One family with one protocol: it decides whether a packet can match entries together.
+/// The packets of one world, or those of them that have a listed protocol.
 #[derive(Debug, Clone, Copy)]
 struct Combination {
-    family: Family,
-    /// The listed protocol; none if the rule lists none, so that any protocol that fits counts.
+    world: World,
+    /// The listed protocol; none if the rule lists none, so that any protocol counts.
     protocol: Option<Protocol>,
 }
 
 fn combinations(parts: &RuleParts) -> impl Iterator<Item = Combination> + '_ {
-    let listed = parts.protocols.iter().copied().map(Some);
-    let any = parts.protocols.is_empty().then_some(None);
-    listed
-        .chain(any)
-        .flat_map(|protocol| Family::ALL.map(|family| Combination { family, protocol }))
-        .filter(|c| c.protocol.is_none_or(|protocol| protocol.exists_in(c.family)))
+    let listed = parts.protocols.iter().flat_map(|protocol| {
+        let families = Family::ALL.into_iter().filter(|family| protocol.exists_in(*family));
+        families.map(|family| {
+            let world = World { family, kind: Kind::of(*protocol) };
+            Combination { world, protocol: Some(*protocol) }
+        })
+    });
+    let any = parts.protocols.is_empty().then(World::all).into_iter().flatten();
+    listed.chain(any.map(|world| Combination { world, protocol: None }))
 }
 
 impl Combination {
-    fn takes_ports(self) -> bool {
-        self.protocol.is_none_or(Protocol::has_ports)
+    /// Whether ports and ICMP fields let packets of this combination meet a source.
+    fn fits_source(self, product: &RuleProduct<'_>, entry: &Endpoint) -> bool {
+        entry.address.has_family(self.world.family)
+            && product.source_field(self.world.kind, entry).is_some()
     }
 
-    /// Whether some packet of this combination can match the entry.
-    fn meets(self, entry: Endpoint, restricts_ports: bool) -> bool {
-        entry.address.has_family(self.family) && (self.takes_ports() || !restricts_ports)
+    /// The same of a destination.
+    fn fits_destination(self, product: &RuleProduct<'_>, entry: &Endpoint) -> bool {
+        entry.address.has_family(self.world.family)
+            && !product.destination_fields(self.world.kind, entry).as_slice().is_empty()
     }
 
-    fn meets_source(self, entry: Endpoint) -> bool {
-        self.meets(entry, entry.port.is_some())
+    /// Whether the rule is valid because of it. No packet has an address in `::ffff:0:0/96`, but a
+    /// rule may name that block.
+    fn fits(self, product: &RuleProduct<'_>) -> bool {
+        product.sources().iter().any(|entry| self.fits_source(product, entry))
+            && product.destinations().iter().any(|entry| self.fits_destination(product, entry))
     }
 
-    fn meets_destination(self, parts: &RuleParts, entry: Endpoint) -> bool {
-        self.meets(entry, entry.port.is_some() || !parts.ports.is_empty())
+    /// Whether some packet of this combination meets a source.
+    fn meets_source(self, product: &RuleProduct<'_>, entry: &Endpoint) -> bool {
+        !entry.address.is_mapped() && self.fits_source(product, entry)
     }
 
-    fn meets_some_source(self, parts: &RuleParts) -> bool {
-        parts.sources.iter().any(|entry| self.meets_source(*entry))
+    /// The same of a destination.
+    fn meets_destination(self, product: &RuleProduct<'_>, entry: &Endpoint) -> bool {
+        !entry.address.is_mapped() && self.fits_destination(product, entry)
     }
 
-    fn meets_some_destination(self, parts: &RuleParts) -> bool {
-        parts.destinations.iter().any(|entry| self.meets_destination(parts, *entry))
-    }
-
-    fn matches_some(self, parts: &RuleParts) -> bool {
-        self.meets_some_source(parts) && self.meets_some_destination(parts)
+    /// Whether some packet of this combination matches the rule.
+    fn matches_some(self, product: &RuleProduct<'_>) -> bool {
+        product.sources().iter().any(|entry| self.meets_source(product, entry))
+            && product.destinations().iter().any(|entry| self.meets_destination(product, entry))
     }
 }
 
@@ -115,40 +126,44 @@ pub(super) fn warnings(parts: &RuleParts, now: Instant) -> Vec<Warning> {
     let mut warn = |code, pointer: String, detail: &str| {
         warnings.push(Warning { code, pointer, detail: detail.to_owned() });
     };
+    let product = RuleProduct::new(Criteria::of(parts));
     let useful: Vec<Combination> =
-        combinations(parts).filter(|combination| combination.matches_some(parts)).collect();
-    for (index, protocol) in parts.protocols.iter().enumerate() {
-        if !useful.iter().any(|c| c.protocol == Some(*protocol)) {
+        combinations(parts).filter(|combination| combination.matches_some(&product)).collect();
+    // A rule that matches no packet at all is a finding of its own: no single part is to blame.
+    if !useful.is_empty() {
+        for (index, protocol) in parts.protocols.iter().enumerate() {
+            if !useful.iter().any(|it| it.protocol == Some(*protocol)) {
+                warn(
+                    WarningCode::ProtocolWithoutEffect,
+                    format!("/protocols/{index}"),
+                    "no packet of this protocol can match the addresses and ports of the rule",
+                );
+            }
+        }
+        let mut warn_entry = |side, index, entry: &Endpoint, other: &'static str| {
+            let why = if entry.address.is_mapped() { MAPPED } else { other };
+            warn(WarningCode::EntryWithoutEffect, format!("/{side}/{index}"), why);
+        };
+        for (index, entry) in parts.sources.iter().enumerate() {
+            if !useful.iter().any(|it| it.meets_source(&product, entry)) {
+                warn_entry("sources", index, entry, NO_DESTINATION);
+            }
+        }
+        let is_met =
+            |entry: &Endpoint| useful.iter().any(|it| it.meets_destination(&product, entry));
+        for (index, entry) in parts.destinations.iter().enumerate() {
+            if !is_met(entry) {
+                warn_entry("destinations", index, entry, NO_SOURCE);
+            }
+        }
+        let takes_ports = |entry: &Endpoint| entry.port.is_none() && is_met(entry);
+        if !parts.ports.is_empty() && !parts.destinations.iter().any(takes_ports) {
             warn(
-                WarningCode::ProtocolWithoutEffect,
-                format!("/protocols/{index}"),
-                "no packet of this protocol can match the addresses and ports of the rule",
+                WarningCode::PortsWithoutEffect,
+                "/ports".to_owned(),
+                "every destination that packets can match has its own port",
             );
         }
-    }
-    let is_useful_source = |entry: &Endpoint| useful.iter().any(|c| c.meets_source(*entry));
-    let is_useful_destination =
-        |entry: &Endpoint| useful.iter().any(|c| c.meets_destination(parts, *entry));
-    for (index, detail) in entries_without_effect(
-        &parts.sources,
-        is_useful_source,
-        "the rule has no destination of its address family that its protocols allow",
-    ) {
-        warn(WarningCode::EntryWithoutEffect, format!("/sources/{index}"), detail);
-    }
-    for (index, detail) in entries_without_effect(
-        &parts.destinations,
-        is_useful_destination,
-        "the rule has no source of its address family that its protocols allow",
-    ) {
-        warn(WarningCode::EntryWithoutEffect, format!("/destinations/{index}"), detail);
-    }
-    if !parts.ports.is_empty() && parts.destinations.iter().all(|entry| entry.port.is_some()) {
-        warn(
-            WarningCode::PortsWithoutEffect,
-            "/ports".to_owned(),
-            "every destination has its own port",
-        );
     }
     if parts.expires_at.is_some_and(|end| end <= now) {
         warn(
@@ -160,24 +175,7 @@ pub(super) fn warnings(parts: &RuleParts, now: Instant) -> Vec<Warning> {
     warnings
 }
 
-/// The places of the entries that no packet can match, each with the reason: that of the caller, or
-/// that no packet has such an address. If this holds for all of them, the rule as a whole matches
-/// nothing, and no single entry is to blame.
-fn entries_without_effect(
-    entries: &[Endpoint],
-    is_useful: impl Fn(&Endpoint) -> bool,
-    why: &'static str,
-) -> Vec<(usize, &'static str)> {
-    const MAPPED: &str =
-        "no packet has an address in `::ffff:0:0/96`, where IPv6 maps IPv4 addresses";
-    let is_all_mapped = entries.iter().all(|entry| entry.address.is_mapped());
-    let reason = |entry: &Endpoint| {
-        if !is_useful(entry) {
-            Some(why)
-        } else {
-            (entry.address.is_mapped() && !is_all_mapped).then_some(MAPPED)
-        }
-    };
-    let all = entries.iter().enumerate();
-    all.filter_map(|(index, entry)| reason(entry).map(|why| (index, why))).collect()
-}
+const MAPPED: &str = "no packet has an address in `::ffff:0:0/96`, where IPv6 maps IPv4 addresses";
+const NO_DESTINATION: &str =
+    "the rule has no destination of its address family that its protocols allow";
+const NO_SOURCE: &str = "the rule has no source of its address family that its protocols allow";

@@ -18,7 +18,7 @@ pub enum WarningCode {
     EntryWithoutEffect,
     /// A protocol that no packet of the rule can have.
     ProtocolWithoutEffect,
-    /// `ports`, although every destination names its own.
+    /// `ports`, although every destination that packets can match names its own.
     PortsWithoutEffect,
     /// `expires_at` is in the past.
     Expired,

@@ -8,8 +8,10 @@
 
 mod again;
 mod exposure;
+mod ineffective;
 mod meaning;
 mod pairs;
+mod permissive;
 #[path = "../support/small_world.rs"]
 mod small_world;
 

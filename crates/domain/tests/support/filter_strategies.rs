@@ -256,11 +256,12 @@ pub(crate) fn addresses_of(family: Family) -> impl Strategy<Value = AddressRange
     ]
 }
 
-/// Addresses of either family, and `any`.
+/// Addresses of either family, those of no packet, and `any`.
 pub(crate) fn addresses() -> impl Strategy<Value = AddressRange> + Clone {
     prop_oneof![
         4 => addresses_of(Family::V4),
         4 => addresses_of(Family::V6),
+        1 => Just(AddressRange::MAPPED),
         1 => Just(AddressRange::Any),
     ]
 }

@@ -38,8 +38,6 @@ const V6: [[u128; 4]; 2] = [
     [0, 0x1_0000_0000_0000, 0x2001_0db8 << 96, u128::MAX],
     [0, 0x2800 << 112, 0x3400 << 112, u128::MAX],
 ];
-/// Addresses that no packet has.
-const MAPPED: AddressRange = AddressRange::V6 { first: 0xffff_0000_0000, last: 0xffff_ffff_ffff };
 pub(crate) const PORTS: [u16; 4] = [0, 22, 23, 65_535];
 const TYPES: [u8; 3] = [0, 8, 255];
 const CODES: [u8; 2] = [0, 1];
@@ -172,7 +170,7 @@ impl World {
         }
         let is_v6 = self.v4.is_empty() || !self.v6.is_empty() && random.happens(40);
         if is_v6 && random.happens(3) {
-            return MAPPED;
+            return AddressRange::MAPPED;
         }
         let count = if is_v6 { self.v6.len() } else { self.v4.len() };
         let (mut from, mut to) = (below(random, count), below(random, count));

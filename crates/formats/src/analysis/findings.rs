@@ -31,7 +31,8 @@ pub struct AnalysisHeadView {
     pub at: String,
     /// Whether everything that was asked is decided.
     pub complete: bool,
-    /// What is undecided; empty exactly if the analysis is complete.
+    /// What is undecided. `minimal` (a proof may name more rules than it needs) leaves the analysis
+    /// complete; anything else does not.
     pub incomplete: Vec<IncompleteView>,
     /// What was looked at.
     pub analysed: AnalysedView,
@@ -150,7 +151,8 @@ pub struct FindingView {
 pub struct CoverView {
     /// The rule.
     pub rule: RuleNameView,
-    /// The share of the finding's rule that it contains, above 0 and at most 1.
+    /// The share of the finding's rule that it contains, above 0 and at most 1; for `exposed`, the
+    /// share of all public addresses that it lets in.
     pub share: f64,
 }
 

@@ -211,15 +211,21 @@ fn protocols_in_words(family: Option<&str>, names: &[String]) -> Protocols {
     }
 }
 
-/// Numbers of protocols in order, three or more in a row as a range.
+/// Protocols in order of their numbers, three or more in a row as a range of numbers.
 fn in_ranges(numbers: &[u8]) -> Vec<String> {
     numbers
         .chunk_by(|a, b| a.checked_add(1) == Some(*b))
         .flat_map(|row| match row {
-            [first, _, .., last] => vec![format!("{first}-{last}")],
-            few => few.iter().map(|number| Protocol(*number).to_string()).collect(),
+            [first, _, .., last] => vec![format!("protocols {first}-{last}")],
+            few => few.iter().map(|number| in_words(Protocol(*number))).collect(),
         })
         .collect()
+}
+
+/// A protocol's name, or `protocol 99`.
+fn in_words(protocol: Protocol) -> String {
+    let name = protocol.to_string();
+    if name.parse::<u8>().is_ok() { format!("protocol {name}") } else { name }
 }
 
 /// The packet as FireFlow interpreted it.
@@ -436,8 +442,9 @@ mod tests {
         assert_eq!(but(&[6]), "ipv4, any protocol but tcp from any to any");
         assert_eq!(but(&[1, 6, 17]), "ipv4, any protocol but icmp, tcp, udp from any to any");
         assert_eq!(in_words(v4, [6, 17].into_iter()), "tcp, udp from any to any");
-        assert_eq!(in_words(v4, 100..=200), "100-200 from any to any");
-        assert_eq!(in_words(v4, [0, 1, 2, 17].into_iter()), "0-2, udp from any to any");
+        assert_eq!(in_words(v4, 100..=200), "protocols 100-200 from any to any");
+        assert_eq!(in_words(v4, [0, 1, 2, 17].into_iter()), "protocols 0-2, udp from any to any");
+        assert_eq!(in_words(v4, [47, 99].into_iter()), "gre, protocol 99 from any to any");
         // icmpv6 exists in one family only.
         let both = in_words(None, (0..=255).filter(|it| *it != 6));
         assert_eq!(both, "any protocol but tcp from any to any");

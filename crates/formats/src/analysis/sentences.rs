@@ -152,7 +152,7 @@ pub fn detail(finding: &Finding, subject: &Subject<'_>) -> String {
         ),
         FindingKind::Ineffective => match &finding.evidence {
             Evidence::Warning(warning) => format!(
-                "A part of rule {rule} ({action}) has no effect: `{}` {}.",
+                "A part of rule {rule} ({action}) has no effect, `{}`: {}.",
                 warning.pointer,
                 warning.detail.trim_end_matches('.'),
             ),
@@ -300,6 +300,8 @@ fn exposed(finding: &Finding, subject: &Subject<'_>) -> String {
         }
     };
     let ExposedService { name, protocol, ports } = service;
+    let packets = format!("{protocol}/{ports}");
+    let service = if *name == packets { packets } else { format!("{name} ({packets})") };
     let destinations = *destinations;
     let reached = if destinations < 2.0 {
         "1 address".to_owned()
@@ -309,8 +311,8 @@ fn exposed(finding: &Finding, subject: &Subject<'_>) -> String {
         format!("{destinations:.1e} addresses")
     };
     format!(
-        "Most public {} addresses can reach {name} ({protocol}/{ports}) on {reached}. {by} it. Limit \
-         the sources to those that need it.",
+        "Most public {} addresses can reach {service} on {reached}. {by} it. Limit the \
+         sources to those that need it.",
         in_words(*family)
     )
 }

@@ -34,7 +34,7 @@ fn each_kind_is_a_sentence_about_what_is_wrong_and_what_to_do() {
         "Rule no. 2 (DENY) is disabled and was last changed at 2026-01-01T00:00:00.000000Z. \
          Enable or delete it.",
         "Rule no. 2 (DENY) has no `reference`. Name the ticket or change that it belongs to.",
-        "A part of rule no. 2 (DENY) has no effect: `/sources/1` ",
+        "A part of rule no. 2 (DENY) has no effect, `/sources/1`: ",
         "Rule no. 2 (DENY) permits every service to its destinations: 50 % of all pairs of IPv4 \
          addresses. Name the addresses and services that are needed.",
         "Most public IPv6 addresses can reach ssh (tcp/22) on 256 addresses. Rules no. 1 `lets` and \

@@ -2,7 +2,7 @@
 //! `fireflow_domain::rule` finds without effect. Nothing is stored for it, so nothing can be stale.
 
 use fireflow_domain::filter::tree::Side;
-use fireflow_domain::net::{Family, Protocol};
+use fireflow_domain::net::{AddressRange, Family, Protocol};
 use fireflow_domain::rule::WarningCode;
 use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait, Func, Query};
 use sea_orm::{ColumnTrait, Condition, DbBackend, IntoSimpleExpr};
@@ -11,7 +11,7 @@ use super::condition::{EMPTY, lists};
 use super::{Dialect, finds};
 use crate::entity::rule_address::Column as Address;
 use crate::entity::{rule, rule_address};
-use crate::index::V6;
+use crate::index::{V6, address_keys};
 
 /// The name of a rule's entries, summed up in one row.
 const ENTRIES: &str = "entries";
@@ -58,12 +58,15 @@ fn is_over(dialect: Dialect) -> Condition {
 /// Which addresses an entry has.
 #[derive(Debug, Clone, Copy)]
 enum Of {
+    /// Addresses of one family, of which packets have some.
     One(Family),
+    /// `::ffff:0:0/96`, whose addresses no packet has.
+    Mapped,
     /// `any`, which has a row in each family.
     Both,
 }
 
-const ALL: [Of; 3] = [Of::One(Family::V4), Of::One(Family::V6), Of::Both];
+const ALL: [Of; 4] = [Of::One(Family::V4), Of::One(Family::V6), Of::Mapped, Of::Both];
 
 /// Entries that have the same properties, as far as their effect depends on them: the side, the
 /// family, and whether they name a port.
@@ -86,6 +89,7 @@ impl Sort {
     fn name(self) -> String {
         let family = match self.of {
             Of::One(family) => family.as_str(),
+            Of::Mapped => "mapped",
             Of::Both => "any",
         };
         let port = if self.has_port { "_port" } else { "" };
@@ -102,6 +106,23 @@ impl Sort {
         self.exists(SHAPE).eq(1)
     }
 
+    /// Whether packets that match the rule can meet such an entry.
+    fn is_met(self) -> Expr {
+        let families: &[Family] = match &self.of {
+            Of::One(family) => std::slice::from_ref(family),
+            Of::Mapped => &[],
+            Of::Both => &Family::ALL,
+        };
+        any_of(families.iter().map(|family| {
+            // The fact shows whether a destination inherits ports.
+            if self.has_port {
+                with_ports(*family)
+            } else {
+                with_ports(*family).or(without_ports(*family))
+            }
+        }))
+    }
+
     /// On a row of the table of entries.
     fn is_row(self) -> Condition {
         let row = Condition::all().add(Address::Side.eq(rule_address::letter(self.side)));
@@ -110,10 +131,18 @@ impl Sort {
         } else {
             row.add(Address::PortLo.is_null())
         };
+        let mapped = || {
+            let keys = address_keys(AddressRange::MAPPED).into_iter();
+            let same = keys.map(|it| Address::Lo.eq(it.lo).and(Address::Hi.eq(it.hi)));
+            any_of(same)
+        };
         match self.of {
             Of::Both => row.add(Address::OfAny.eq(true)),
+            Of::Mapped => row.add(mapped()),
             Of::One(Family::V4) => row.add(Address::OfAny.eq(false)).add(Address::Lo.lt(vec![V6])),
-            Of::One(Family::V6) => row.add(Address::OfAny.eq(false)).add(Address::Lo.gte(vec![V6])),
+            Of::One(Family::V6) => {
+                row.add(Address::OfAny.eq(false)).add(Address::Lo.gte(vec![V6])).add(mapped().not())
+            }
         }
     }
 }
@@ -209,6 +238,7 @@ fn has(side: Side, family: Family, may_have_port: bool) -> Expr {
     let sorts = Sort::all().filter(|sort| {
         let is_of = match sort.of {
             Of::One(one) => one == family,
+            Of::Mapped => false,
             Of::Both => true,
         };
         sort.side == side && is_of && (may_have_port || !sort.has_port)
@@ -236,47 +266,46 @@ fn lists_others(dialect: Dialect) -> Expr {
     dialect.holds(rest, "\"")
 }
 
-/// Every destination names its own port.
+/// Every destination that packets can match names its own port.
 fn ports_without_effect() -> Expr {
     let bare = Sort::all().filter(|sort| sort.side == Side::Destination && !sort.has_port);
-    rule::Column::Ports.ne(EMPTY).and(any_of(bare.map(Sort::is_there)).not())
+    let takes_ports = any_of(bare.map(|sort| sort.is_there().and(sort.is_met())));
+    matches_some().and(rule::Column::Ports.ne(EMPTY)).and(takes_ports.not())
 }
 
-/// A listed protocol has packets in no family that the rule's entries have together.
+/// A listed protocol has packets in no family that the rule's entries have together, and another one
+/// has.
 fn protocol_without_effect() -> Expr {
     let in_no_family =
         |fact: fn(Family) -> Fact| any_of(Family::ALL.map(fact).map(Fact::holds)).not();
     let icmp =
         Family::ALL.map(|it| Fact::ListsIcmp(it).holds().and(Fact::WithoutPorts(it).holds().not()));
-    any_of(icmp)
+    let without_effect = any_of(icmp)
         .or(Fact::ListsPorts.holds().and(in_no_family(Fact::WithPorts)))
-        .or(Fact::ListsOthers.holds().and(in_no_family(Fact::WithoutPorts)))
+        .or(Fact::ListsOthers.holds().and(in_no_family(Fact::WithoutPorts)));
+    matches_some().and(without_effect)
 }
 
-/// An entry has no packet of the listed protocols in its family.
-fn entry_without_effect() -> Expr {
+/// Some packet with ports of the family matches the rule.
+fn with_ports(family: Family) -> Expr {
     // Without protocols, packets with ports are matched as others are.
-    let with_ports = |family| {
-        let lists = rule::Column::Protocols.eq(EMPTY).or(Fact::ListsPorts.holds());
-        lists.and(Fact::WithPorts(family).holds())
-    };
-    let without_ports = |family| {
-        let lists = Fact::ListsIcmp(family).holds().or(Fact::ListsOthers.holds());
-        lists.and(Fact::WithoutPorts(family).holds())
-    };
-    any_of(Sort::all().map(|sort| {
-        let families: &[Family] = match &sort.of {
-            Of::One(family) => std::slice::from_ref(family),
-            Of::Both => &Family::ALL,
-        };
-        let useful = families.iter().map(|family| {
-            // The fact shows whether a destination inherits ports.
-            if sort.has_port {
-                with_ports(*family)
-            } else {
-                with_ports(*family).or(without_ports(*family))
-            }
-        });
-        sort.is_there().and(any_of(useful).not())
-    }))
+    let lists = rule::Column::Protocols.eq(EMPTY).or(Fact::ListsPorts.holds());
+    lists.and(Fact::WithPorts(family).holds())
+}
+
+/// Some packet without ports of the family matches the rule, which lists protocols.
+fn without_ports(family: Family) -> Expr {
+    let lists = Fact::ListsIcmp(family).holds().or(Fact::ListsOthers.holds());
+    lists.and(Fact::WithoutPorts(family).holds())
+}
+
+/// Some packet matches the rule.
+fn matches_some() -> Expr {
+    any_of(Family::ALL.map(|family| with_ports(family).or(without_ports(family))))
+}
+
+/// An entry has no packet of the listed protocols in its family, and another one has.
+fn entry_without_effect() -> Expr {
+    let useless = Sort::all().map(|sort| sort.is_there().and(sort.is_met().not()));
+    matches_some().and(any_of(useless))
 }
