@@ -5,7 +5,7 @@
 //! rules are settled by the packet that settled them before, if no new rule takes it. The rules that are
 //! left are searched among those that they meet, without all others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::analyse::{
     REACH, REDUNDANT, analyse_with_grounds, divisions, never_matches, search_reach,
@@ -68,7 +68,7 @@ fn can_continue(
     options: &AnalysisOptions,
 ) -> bool {
     let searched = REACH.iter().chain(&REDUNDANT);
-    former.analysis.incomplete.is_empty()
+    former.analysis.incomplete.iter().all(stays_undecided)
         && former.grounds.by_rule.len() == former.same.len()
         && former.default_action == policy.default_action
         && former.options.kinds == options.kinds
@@ -77,6 +77,16 @@ fn can_continue(
         && former.analysis.at <= options.at
         && searched.into_iter().all(|kind| options.kinds.contains(*kind))
         && options.kinds.iter().all(|kind| !kind.is_on_request())
+}
+
+/// Whether a question is undecided for some rules, and stays so as long as nothing changes that can
+/// matter to them. More time or memory could decide it.
+fn stays_undecided(undecided: &Incomplete) -> bool {
+    let is_of_rules = match undecided.what {
+        Task::Reach | Task::Redundant | Task::Minimal | Task::Conflict | Task::Until => true,
+        Task::Together | Task::Exposed | Task::Pairs | Task::Parts | Task::Witness => false,
+    };
+    is_of_rules && undecided.why == Obstacle::Steps && !undecided.rules.is_empty()
 }
 
 struct Again<'a> {
@@ -148,7 +158,7 @@ impl Again<'_> {
         self.together(&context, &mut findings, &mut outcome)?;
         self.exposed(&mut findings, &mut outcome)?;
         findings.append(&mut outcome.findings);
-        self.incomplete = outcome.incomplete(&context);
+        self.incomplete = self.with_undecided(outcome.incomplete(&context));
         if self.incomplete.iter().any(|it| it.why == Obstacle::Time) {
             // Earlier findings belong to the answer too. The whole analysis reports them better.
             return None;
@@ -158,6 +168,24 @@ impl Again<'_> {
         self.recognize(&mut findings);
         identify_new(&mut findings, self.policy);
         Some(findings)
+    }
+
+    /// Adds what is still undecided for rules that are not searched again.
+    fn with_undecided(&self, new: Vec<Incomplete>) -> Vec<Incomplete> {
+        let mut all: BTreeMap<(Task, Obstacle), Vec<RuleIndex>> =
+            new.into_iter().map(|it| ((it.what, it.why), it.rules)).collect();
+        for former in &self.former.analysis.incomplete {
+            let rules = former.rules.iter().filter_map(|rule| self.now(*rule));
+            let kept: Vec<RuleIndex> = rules.filter(|rule| !self.is_searched(*rule)).collect();
+            if !kept.is_empty() {
+                all.entry((former.what, former.why)).or_default().extend(kept);
+            }
+        }
+        let sorted = |((what, why), mut rules): ((Task, Obstacle), Vec<RuleIndex>)| {
+            rules.sort_unstable();
+            Incomplete { what, why, rules }
+        };
+        all.into_iter().map(sorted).collect()
     }
 
     /// The rules that some rules meet, and these, in a space of their own.

@@ -250,10 +250,19 @@ impl Search<'_> {
     /// Searches what is exposed. Takes steps from those that are left.
     fn run(&self, context: &Context<'_>, steps: &mut u64) -> Exposures {
         let mut exposures = Exposures { found: Vec::new(), undecided: None };
-        let all =
-            ways_in(context, self.family, &self.services, &self.cell, self.public, self.anybody);
+        let most = context.limits().steps.saturating_mul(SHARE_OF_STEPS);
+        let mut making = context.budget.meter(most.min(*steps));
+        let public = (self.public, self.anybody);
+        let made = ways_in(context, self.family, &self.services, &self.cell, public, &mut making);
+        *steps = steps.saturating_sub(making.steps);
+        let all = match made {
+            Ok(all) => all,
+            Err(obstacle) => {
+                exposures.undecided = Some(obstacle);
+                return exposures;
+            }
+        };
         for ways in all {
-            let most = context.limits().steps.saturating_mul(SHARE_OF_STEPS);
             let mut meter = context.budget.meter(most.min(*steps));
             let question = Question {
                 ways: &ways,

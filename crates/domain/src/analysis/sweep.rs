@@ -567,9 +567,9 @@ mod tests {
             let all = count(&public, &context.space.family(Family::V4).ranks);
             let anybody = all / [2, 2, 10, 1][random.below(4) as usize];
             let default_permits = random.below(4) == 0;
-            for ways in ways_in(&context, Family::V4, &services, &cell, &public, anybody) {
+            let (mut meter, all) = (budget.meter(u64::MAX), (&public[..], anybody));
+            for ways in ways_in(&context, Family::V4, &services, &cell, all, &mut meter).unwrap() {
                 let question = Question { ways: &ways, anybody, default_permits };
-                let mut meter = budget.meter(u64::MAX);
                 let found = sweep(&context, &cell, &question, &mut meter).unwrap();
                 let tree = Tree::new(&context, &cell, &ways, &mut meter).unwrap();
                 for ends in tree.ends.windows(2) {

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 
 use super::bounds::SECOND_FIELD;
+use super::budget::Meter;
 use super::cell::Cell;
 use super::context::Context;
 use super::intern::{FxHashMap, ListId, as_u32};
 use super::ranges::{Range, contains, intersection, meets, normalized};
 use super::ranks::Ranks;
+use super::report::Obstacle;
 use super::request::ExposedService;
 use super::space::{FamilySpace, Slot};
 use crate::net::Family;
@@ -112,25 +114,31 @@ pub(super) fn count(public: &[Range], ranks: &Ranks) -> u128 {
     public.iter().map(|range| ranks.exact(*range)).sum()
 }
 
-/// The ways of each service. Services with the same ways are together.
+/// The ways of each service. Services with the same ways are together. The meter holds their memory.
+///
+/// # Errors
+/// Returns an [`Obstacle`] if the budget is used up.
 pub(super) fn ways_in(
     context: &Context<'_>,
     family: Family,
     services: &[&ExposedService],
     cell: &Cell,
-    public: &[Range],
-    anybody: u128,
-) -> Vec<Ways> {
+    (public, anybody): (&[Range], u128),
+    meter: &mut Meter<'_>,
+) -> Result<Vec<Ways>, Obstacle> {
     let space = &context.space;
     let family_space = space.family(family);
     let mut public =
         Public { ranges: public, ranks: &family_space.ranks, sizes: FxHashMap::default() };
-    let matches = matches(context, family, cell, &mut public);
+    let matches = matches(context, family, cell, &mut public, meter)?;
     // How the ports of each service are related to a set of ports.
     let mut known: FxHashMap<ListId, Vec<Option<bool>>> = FxHashMap::default();
     let mut lists: Vec<Vec<u32>> = vec![Vec::new(); services.len()];
     let mut are_whole = vec![true; services.len()];
+    meter.take(matches.len().saturating_mul(services.len() * size_of::<u32>()))?;
     for (number, it) in matches.iter().enumerate() {
+        meter.steps += services.len() as u64;
+        meter.check()?;
         let relations = known.entry(it.field).or_insert_with(|| {
             let its = space.sets.get(it.field);
             let relation = |service: &&ExposedService| {
@@ -151,14 +159,19 @@ pub(super) fn ways_in(
         // Ports of one service that rules divide are no matter of another one.
         groups.entry(((!is_whole).then_some(service), list)).or_default().push(service);
     }
-    let of_group = |((_, list), own): ((_, Vec<u32>), Vec<usize>)| {
+    let mut of_group = |((_, list), own): ((_, Vec<u32>), Vec<usize>)| {
+        meter.take(list.len().saturating_mul(size_of::<Way>()))?;
         let ports = own.first().and_then(|it| services.get(*it)).map_or((0, 0), |it| ports(it));
         let matches = list.into_iter().filter_map(|it| matches.get(it as usize));
         let mut maker = Maker::new(context, family_space, ports);
-        matches.for_each(|it| maker.add(it, &mut public));
-        maker.finish(own, &public, anybody)
+        for it in matches {
+            meter.steps += 1;
+            meter.check()?;
+            maker.add(it, &mut public);
+        }
+        Ok(maker.finish(own, &public, anybody))
     };
-    groups.into_iter().map(of_group).collect()
+    groups.into_iter().map(&mut of_group).collect()
 }
 
 /// The ports of a service as a range of numbers.
@@ -171,11 +184,14 @@ fn matches(
     family: Family,
     cell: &Cell,
     public: &mut Public<'_>,
-) -> Vec<Match> {
+    meter: &mut Meter<'_>,
+) -> Result<Vec<Match>, Obstacle> {
     let space = &context.space;
     let bounds = cell.bounds();
     let mut matches = Vec::new();
     for slot in context.active() {
+        meter.steps += 1;
+        meter.check()?;
         let permits = context.action(Some(slot)).permits();
         for part in space.parts(slot, family) {
             if !part.bounds.meets(&bounds)
@@ -183,11 +199,16 @@ fn matches(
             {
                 continue;
             }
+            let destinations = space.sides.groups(part.destination);
             for from in space.sides.groups(part.source) {
+                meter.steps += 1;
                 if public.size(context, from.addresses) == 0 {
                     continue;
                 }
-                for to in space.sides.groups(part.destination) {
+                meter.steps += destinations.len() as u64;
+                meter.check()?;
+                meter.take(destinations.len().saturating_mul(size_of::<Match>()))?;
+                for to in destinations {
                     if meets(space.sets.get(to.field), cell.set(SECOND_FIELD)) {
                         matches.push(Match {
                             slot,
@@ -202,7 +223,7 @@ fn matches(
             }
         }
     }
-    matches
+    Ok(matches)
 }
 
 struct Maker<'a> {

@@ -1,9 +1,14 @@
-//! Inspections over HTTP: one packet with few rules and with many, after a change, and in a stream.
+//! Inspections over HTTP: one packet with few rules and with many, after a change, in a stream, and
+//! with rule sets on which classifiers become slow.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use fireflow_domain::packet::{Packet, Payload};
+use fireflow_domain::rule::{Endpoint, RuleSpec};
+use fireflow_domain::testing::adversarial::{self, Family};
+use fireflow_domain::time::Instant as Stamp;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -103,6 +108,92 @@ pub(crate) fn measure(database: &str, floor: (&str, &Server, Load), on: &Server)
         wall / 1e6,
         cpu / 1e6
     );
+}
+
+/// Measures inspections with adversarial families, each beside the plain set of the same size.
+pub(crate) fn adversarial(database: &str, on: &Server) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for plain in [Family::Plain, Family::PlainV6] {
+        let families = Family::ALL.into_iter().filter(|family| family.plain() == plain);
+        let loads: Vec<(&str, Load)> = runtime.block_on(async {
+            let mut connection = Connection::open(on).await.unwrap();
+            let mut loads = Vec::new();
+            for family in families {
+                loads.push((family.as_str(), of_family(&mut connection, family).await));
+            }
+            loads
+        });
+        let candidates: Vec<(&str, &Server, Load)> =
+            loads.into_iter().map(|(name, load)| (name, on, load)).collect();
+        compare(
+            &format!("GET of one inspection on {database}, adversarial rule sets of {HARD} rules"),
+            &candidates,
+        );
+    }
+}
+
+/// The number of rules of an adversarial set, and how many packets are asked for in turn.
+const HARD: u32 = 10_000;
+const ASKED: usize = 1_000;
+
+/// A policy with the rules of a family, and inspections of packets that meet them.
+async fn of_family(connection: &mut Connection, family: Family) -> Load {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = Stamp::from_micros(i64::try_from(now.as_micros()).unwrap()).unwrap();
+    let rules = adversarial::rules(family, HARD, 1, now);
+    let policies = "/firewalls/1/filtering-policies/";
+    let body = json!({"name": family.as_str(), "default_action": "DENY"}).to_string();
+    assert_eq!(connection.ask("POST", policies, &body).await.unwrap(), 201);
+    let made: Value = serde_json::from_slice(connection.body()).unwrap();
+    let path = format!("{policies}{}/", made["id"]);
+    let all = Value::Array(rules.iter().map(body_of).collect()).to_string();
+    let status = connection.ask("PUT", &format!("{path}rules/"), &all).await.unwrap();
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(connection.body()));
+    let inspection = |packet: Packet| {
+        let mut query = format!(
+            "source_address={}&destination_address={}&protocol={}",
+            packet.source(),
+            packet.destination(),
+            packet.protocol()
+        );
+        match packet.payload() {
+            Payload::Ports { source, destination } => {
+                query.push_str(&format!("&source_port={source}&destination_port={destination}"));
+            }
+            Payload::Icmp { icmp_type, icmp_code } => {
+                query.push_str(&format!("&icmp_type={icmp_type}&icmp_code={icmp_code}"));
+            }
+            Payload::Opaque => {}
+        }
+        format!("{path}inspections/?{query}")
+    };
+    let packets = adversarial::packets(&rules, ASKED, 2, now);
+    Load::get_each(packets.into_iter().map(inspection).collect())
+}
+
+/// A rule as the body of a request has it.
+fn body_of(rule: &RuleSpec) -> Value {
+    let texts = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<String>>();
+    let entries = |entries: &[Endpoint]| -> Vec<Value> {
+        let entry = |entry: &Endpoint| match entry.port {
+            Some(port) => json!({"address": entry.address.to_string(), "port": port.to_string()}),
+            None => json!({"address": entry.address.to_string()}),
+        };
+        entries.iter().map(entry).collect()
+    };
+    json!({
+        "action": rule.action.as_str(),
+        "priority": rule.priority,
+        "protocols": texts(&mut rule.protocols.iter().map(ToString::to_string)),
+        "icmp_type": rule.icmp_type,
+        "icmp_code": rule.icmp_code,
+        "sources": entries(&rule.sources),
+        "destinations": entries(&rule.destinations),
+        "ports": texts(&mut rule.ports.iter().map(ToString::to_string)),
+        "enabled": rule.enabled,
+        "starts_at": rule.starts_at.map(|it| it.to_string()),
+        "expires_at": rule.expires_at.map(|it| it.to_string()),
+    })
 }
 
 /// Measures the first inspection after a change to one rule.

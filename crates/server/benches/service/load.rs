@@ -9,11 +9,11 @@ use tokio::net::TcpStream;
 
 use crate::Server;
 
-/// The request that the load repeats.
+/// The requests that the load repeats, in turn.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     method: &'static str,
-    path: String,
+    paths: Vec<String>,
 }
 
 /// The measured result of a load.
@@ -28,20 +28,25 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Load {
     pub(crate) fn get(path: &str) -> Self {
-        Self { method: "GET", path: path.to_owned() }
+        Self::get_each(vec![path.to_owned()])
+    }
+
+    /// Each of some paths in turn.
+    pub(crate) const fn get_each(paths: Vec<String>) -> Self {
+        Self { method: "GET", paths }
     }
 
     /// Creates firewalls or rules, each with a unique name and content.
     pub(crate) fn post(path: &str) -> Self {
-        Self { method: "POST", path: path.to_owned() }
+        Self { method: "POST", paths: vec![path.to_owned()] }
     }
 
-    fn body(&self) -> String {
+    fn body(&self, path: &str) -> String {
         if self.method == "GET" {
             return String::new();
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        if self.path.ends_with("/rules/") {
+        if path.ends_with("/rules/") {
             let [_, _, _, _, _, b, c, d] = number.to_be_bytes();
             return format!(
                 "{{\"action\": \"ALLOW\", \"priority\": 10, \"protocols\": [\"tcp\"], \"sources\": \
@@ -56,13 +61,15 @@ impl Load {
     pub(crate) async fn run(&self, server: &Server, connections: usize, time: Duration) -> Outcome {
         let start = Instant::now();
         let ends_at = start + time;
-        let workers = (0..connections).map(|_| async {
+        let workers = (0..connections).map(|number| async move {
             let mut connection = Connection::open(server).await.unwrap();
             let mut times = Vec::new();
+            let mut paths = self.paths.iter().cycle().skip(number);
             while Instant::now() < ends_at {
+                let path = paths.next().unwrap();
                 let asked_at = Instant::now();
-                let status = connection.ask(self.method, &self.path, &self.body()).await.unwrap();
-                assert!((200..300).contains(&status), "{} answers {status}", self.path);
+                let status = connection.ask(self.method, path, &self.body(path)).await.unwrap();
+                assert!((200..300).contains(&status), "{path} answers {status}");
                 times.push(asked_at.elapsed());
             }
             times

@@ -196,6 +196,7 @@ fn measure() {
     one_resource("SQLite", &here, &sqlite, &on);
     let bare = Server::bare(&here, "token", &sqlite, &on);
     inspections::measure("SQLite", (NO_DATABASE, &bare, Load::get("/whoami/")), &on);
+    inspections::adversarial("SQLite", &on);
     drop((bare, on));
     if let Ok(url) = std::env::var("FIREFLOW_BENCH_POSTGRES_URL") {
         let on = Server::fireflow(&here, &[("FIREFLOW_DATABASE_URL", &url)]);
@@ -234,6 +235,7 @@ fn inspections_alone() {
     fill(&on);
     let bare = Server::bare(here, "token", &sqlite, &on);
     inspections::measure("SQLite", (NO_DATABASE, &bare, Load::get("/whoami/")), &on);
+    inspections::adversarial("SQLite", &on);
     drop((bare, on));
     if let Ok(url) = std::env::var("FIREFLOW_BENCH_POSTGRES_URL") {
         let on = Server::fireflow(here, &[("FIREFLOW_DATABASE_URL", &url)]);
