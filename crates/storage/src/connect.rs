@@ -1,10 +1,12 @@
 //! Opens connections as the options describe.
 
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{ConnectOptions, DatabaseConnection, DbErr, SqlxError};
+use sea_orm::sqlx::ConnectOptions as _;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{ConnectOptions, DatabaseConnection, DbErr, RuntimeErr, SqlxError};
 
 use crate::database_url::DatabaseKind;
 use crate::file::DatabaseFile;
@@ -13,9 +15,9 @@ use crate::open_error::{MIN_CONNECTIONS, OpenError};
 use crate::options::DatabaseOptions;
 use crate::pool::{one, open};
 use crate::postgres::{Control, Server};
+use crate::readers::Readers;
 use crate::replica::Replica;
 use crate::session::{Role, Session};
-use crate::stop::obey;
 use crate::turnstile::{Class, Plan, Turnstile};
 
 /// How long SQLite waits for another process: backups, the `sqlite3` shell.
@@ -39,9 +41,11 @@ pub(crate) struct SqlitePools {
     /// The one writer.
     pub(crate) write: DatabaseConnection,
     /// For single resources; cannot write.
-    pub(crate) read: DatabaseConnection,
-    /// For all other reads, whose statements can be stopped; cannot write.
-    pub(crate) list: DatabaseConnection,
+    pub(crate) read: Arc<Readers>,
+    /// For all other reads; cannot write.
+    pub(crate) list: Arc<Readers>,
+    /// For statements outside a unit of work; cannot write.
+    pub(crate) upkeep: DatabaseConnection,
     /// Decides which reader goes next.
     pub(crate) turnstile: Turnstile,
 }
@@ -61,11 +65,11 @@ impl Connections {
     /// The pools, by their purpose.
     pub(crate) fn pools(&self) -> Vec<Pool> {
         match self {
-            Self::Sqlite(SqlitePools { write, read, list, .. }) => {
-                [("write", write), ("read", read), ("list", list)]
-                    .map(|(name, connection)| Pool::of_sqlite(name, connection))
-                    .into()
-            }
+            Self::Sqlite(SqlitePools { write, read, list, .. }) => vec![
+                Pool::of_sqlite("write", write),
+                Pool::of_readers("read", read),
+                Pool::of_readers("list", list),
+            ],
             Self::Postgres(pools) => {
                 let control = pools.control.single().pool();
                 let all = pools.readers.pools().chain(pools.writers.pools()).chain([control]);
@@ -79,7 +83,7 @@ impl Connections {
     /// A connection for statements outside a unit of work, such as a check of the schema.
     pub(crate) async fn upkeep(&self) -> DatabaseConnection {
         match self {
-            Self::Sqlite(pools) => pools.read.clone(),
+            Self::Sqlite(pools) => pools.upkeep.clone(),
             Self::Postgres(pools) => pools.control.connection().await,
         }
     }
@@ -96,9 +100,10 @@ impl Connections {
     /// Closes all connections.
     pub(crate) async fn close(&self) -> Result<(), DbErr> {
         match self {
-            Self::Sqlite(SqlitePools { write, read, list, .. }) => {
-                let list = list.close_by_ref().await;
-                list.and(read.close_by_ref().await).and(write.close_by_ref().await)
+            Self::Sqlite(SqlitePools { write, read, list, upkeep, turnstile: _ }) => {
+                let (list, read) = (list.close().await, read.close().await);
+                let upkeep = upkeep.close_by_ref().await;
+                list.and(read).and(upkeep).and(write.close_by_ref().await)
             }
             Self::Postgres(pools) => {
                 let replica = match &pools.replica {
@@ -134,12 +139,14 @@ async fn open_file(
     let turnstile = Turnstile::new(Plan::of_file(readers, processors));
     // The writer comes first: it creates the file and its journal.
     let write = file_pool(options, file, one(&options.url), Opening::CREATES).await?;
-    let read = several(options, readers);
-    let read = file_pool(options, file, read, Opening::READS).await?;
-    let stoppable = [Class::Lists, Class::Exports, Class::Compilations];
-    let list = several(options, stoppable.map(|class| turnstile.most(class)).iter().sum());
-    let list = file_pool(options, file, list, Opening::LISTS).await?;
-    Ok(SqlitePools { write, read, list, turnstile })
+    let mut few = options.url.connect_options();
+    few.max_connections(1).min_connections(0);
+    let upkeep = file_pool(options, file, few, Opening::READS).await?;
+    let read = file_readers(options, file, readers)?;
+    let long = [Class::Lists, Class::Exports, Class::Compilations];
+    let long = long.map(|class| turnstile.most(class)).iter().sum();
+    let list = file_readers(options, file, long)?;
+    Ok(SqlitePools { write, read, list, upkeep, turnstile })
 }
 
 async fn open_server(options: &DatabaseOptions) -> Result<PostgresPools, OpenError> {
@@ -214,15 +221,46 @@ pub(crate) async fn existing(options: &DatabaseOptions) -> Result<DatabaseConnec
 struct Opening {
     creates: bool,
     only_reads: bool,
-    /// Whether the connection's statements can be stopped.
-    stops: bool,
 }
 
 impl Opening {
-    const CREATES: Self = Self { creates: true, only_reads: false, stops: false };
-    const EXISTING: Self = Self { creates: false, only_reads: false, stops: false };
-    const READS: Self = Self { creates: false, only_reads: true, stops: false };
-    const LISTS: Self = Self { creates: false, only_reads: true, stops: true };
+    const CREATES: Self = Self { creates: true, only_reads: false };
+    const EXISTING: Self = Self { creates: false, only_reads: false };
+    const READS: Self = Self { creates: false, only_reads: true };
+
+    fn apply(self, sqlite: SqliteConnectOptions, path: Option<&Path>) -> SqliteConnectOptions {
+        // Links may later lead elsewhere, so the resolved path is used.
+        let sqlite = match path {
+            Some(path) => sqlite.filename(path),
+            None => sqlite,
+        };
+        let sqlite = sqlite
+            .create_if_missing(self.creates)
+            .journal_mode(SqliteJournalMode::Wal)
+            // In WAL only FULL keeps an acknowledged commit through a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        // The connection is not opened read-only: as the first connection, such a one cannot
+        // create the journal's index.
+        if self.only_reads { sqlite.pragma("query_only", "ON") } else { sqlite }
+    }
+}
+
+/// Connections to a file that only read.
+fn file_readers(
+    options: &DatabaseOptions,
+    file: Option<&Arc<DatabaseFile>>,
+    most: u32,
+) -> Result<Arc<Readers>, OpenError> {
+    let url = options.url.connect_options();
+    let sqlite: SqliteConnectOptions = url.get_url().parse().map_err(|error: SqlxError| {
+        options.url.connect_error(DbErr::Conn(RuntimeErr::SqlxError(error.into())))
+    })?;
+    let sqlite = Opening::READS.apply(sqlite, file.map(|file| file.path()));
+    let sqlite = sqlite.disable_statement_logging();
+    let (observer, patience) = (options.observer.as_ref(), options.acquire_timeout);
+    Ok(Readers::new(sqlite, file, observer, patience, most))
 }
 
 /// Whether a new connection is to the file that belongs to this process, and not to another file
@@ -233,55 +271,23 @@ fn is_the_same(file: &Weak<DatabaseFile>) -> Result<(), SqlxError> {
     file.verify().map_err(|lost| SqlxError::Io(std::io::Error::other(lost)))
 }
 
-fn several(options: &DatabaseOptions, most: u32) -> ConnectOptions {
-    let mut connect = options.url.connect_options();
-    connect.max_connections(most.max(1)).min_connections(0);
-    connect
-}
-
 async fn file_pool(
     options: &DatabaseOptions,
     file: Option<&Arc<DatabaseFile>>,
     mut connect: ConnectOptions,
-    Opening { creates, only_reads, stops }: Opening,
+    opening: Opening,
 ) -> Result<DatabaseConnection, OpenError> {
-    // Links may later lead elsewhere, so the resolved path is used.
     let path = file.map(|file| file.path().to_owned());
     let weak = file.map_or_else(Weak::new, Arc::downgrade);
     connect
         .acquire_timeout(options.acquire_timeout)
         .connect_timeout(options.acquire_timeout)
-        .map_sqlx_sqlite_opts(move |sqlite| {
-            let sqlite = match &path {
-                Some(path) => sqlite.filename(path),
-                None => sqlite,
-            };
-            let sqlite = sqlite
-                .create_if_missing(creates)
-                .journal_mode(SqliteJournalMode::Wal)
-                // In WAL only FULL keeps an acknowledged commit through a power cut.
-                .synchronous(SqliteSynchronous::Full)
-                .foreign_keys(true)
-                .busy_timeout(BUSY_TIMEOUT);
-            // The connection is not opened read-only: as the first connection, such a one cannot
-            // create the journal's index.
-            if only_reads { sqlite.pragma("query_only", "ON") } else { sqlite }
-        })
+        .map_sqlx_sqlite_opts(move |sqlite| opening.apply(sqlite, path.as_deref()))
         .map_sqlx_sqlite_pool_opts(move |pool| {
             let file = Weak::clone(&weak);
-            let pool = pool.after_connect(move |connection, _| {
+            pool.after_connect(move |_, _| {
                 let is_the_same = is_the_same(&file);
-                Box::pin(async move {
-                    is_the_same?;
-                    if stops { obey(connection).await } else { Ok(()) }
-                })
-            });
-            if !stops {
-                return pool;
-            }
-            // A connection that comes back to the pool obeys its next user.
-            pool.before_acquire(|connection, _| {
-                Box::pin(async move { obey(connection).await.map(|()| true) })
+                Box::pin(async move { is_the_same })
             })
         });
     open(connect, &options.url, options.observer.as_ref()).await

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fireflow_domain::store::StoreResult;
-use sea_orm::DatabaseConnection;
 use sea_orm::sqlx::{Connection, Executor, PgPool, SqlitePool};
+use sea_orm::{DatabaseConnection, Statement};
+
+use crate::readers::Readers;
 
 /// A kind of database operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -135,15 +137,26 @@ pub trait Observer: fmt::Debug + Send + Sync {
 pub(crate) fn watch(connection: &mut DatabaseConnection, observer: Option<&Arc<dyn Observer>>) {
     let Some(observer) = observer.cloned() else { return };
     connection.set_metric_callback(move |info| {
-        let whole = info.statement.sql.as_str();
-        // The text of a statement without bound values may contain values itself.
-        let sql = match info.statement.values {
-            Some(_) => Cow::Borrowed(whole),
-            None => Cow::Owned(outline(whole)),
-        };
-        let (sql, elapsed, failed) = (&*sql, info.elapsed, info.failed);
-        observer.observed(&Observed { operation: Operation::of(sql), sql, elapsed, failed });
+        tell_statement(Some(&observer), info.statement, info.elapsed, info.failed);
     });
+}
+
+/// Reports a statement that has ended.
+pub(crate) fn tell_statement(
+    observer: Option<&Arc<dyn Observer>>,
+    statement: &Statement,
+    elapsed: Duration,
+    failed: bool,
+) {
+    let Some(observer) = observer else { return };
+    let whole = statement.sql.as_str();
+    // The text of a statement without bound values may contain values itself.
+    let sql = match statement.values {
+        Some(_) => Cow::Borrowed(whole),
+        None => Cow::Owned(outline(whole)),
+    };
+    let sql = &*sql;
+    observer.observed(&Observed { operation: Operation::of(sql), sql, elapsed, failed });
 }
 
 /// Reports the beginning or the end of a transaction, which took from `start` until now.
@@ -170,6 +183,7 @@ pub struct Pool {
 #[derive(Debug, Clone)]
 enum Driver {
     Sqlite(SqlitePool),
+    Readers(Arc<Readers>),
     /// Pools of one connection each.
     Postgres(Vec<PgPool>),
 }
@@ -190,6 +204,10 @@ impl Pool {
         Self { name, driver: Driver::Sqlite(connection.get_sqlite_connection_pool().clone()) }
     }
 
+    pub(crate) fn of_readers(name: &'static str, readers: &Arc<Readers>) -> Self {
+        Self { name, driver: Driver::Readers(Arc::clone(readers)) }
+    }
+
     pub(crate) const fn of_postgres(name: &'static str, pools: Vec<PgPool>) -> Self {
         Self { name, driver: Driver::Postgres(pools) }
     }
@@ -198,7 +216,11 @@ impl Pool {
     /// In the meantime each connection is in use for a moment. On PostgreSQL the server keeps these
     /// in its own memory.
     pub async fn forget(&self) {
-        let Driver::Sqlite(pool) = &self.driver else { return };
+        let pool = match &self.driver {
+            Driver::Sqlite(pool) => pool,
+            Driver::Readers(readers) => return readers.forget().await,
+            Driver::Postgres(_) => return,
+        };
         let idle: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).collect();
         for mut connection in idle {
             let statements = connection.clear_cached_statements().await;
@@ -217,6 +239,7 @@ impl Pool {
             Driver::Sqlite(pool) => {
                 (pool.size(), pool.num_idle(), pool.options().get_max_connections())
             }
+            Driver::Readers(readers) => return readers.state(),
             Driver::Postgres(pools) => {
                 let most = u32::try_from(pools.len()).unwrap_or(u32::MAX);
                 let size = pools.iter().map(PgPool::size).sum();

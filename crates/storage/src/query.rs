@@ -192,6 +192,20 @@ where
     Ok((rows, has_more))
 }
 
+/// The total that a last page shows: the rows before it and its own.
+pub(crate) fn implied_total(request: &PageRequest, rows: usize, has_more: bool) -> Option<Total> {
+    let most = match request.counting {
+        Counting::Skipped => return None,
+        Counting::Bounded => MAX_COUNTED,
+        Counting::Exact => u64::MAX,
+    };
+    let is_by_number = matches!(request.start(), Start::Page(_) | Start::First);
+    // A page behind the end shows nothing of the length.
+    let is_last = !has_more && (rows > 0 || request.offset() == 0);
+    let count = request.offset().saturating_add(u64::try_from(rows).unwrap_or(u64::MAX));
+    (is_by_number && is_last && count <= most).then_some(Total { count, is_exact: true })
+}
+
 /// Counts the rows up to the requested limit. One statement; none if nothing is to be counted.
 pub(crate) async fn total<E: EntityTrait>(
     db: &impl ConnectionTrait,

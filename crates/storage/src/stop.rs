@@ -1,7 +1,7 @@
 //! Stops statements of SQLite.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use sea_orm::SqlxError;
@@ -9,11 +9,6 @@ use sea_orm::sqlx::SqliteConnection;
 
 /// How many steps of SQLite's virtual machine run between two checks: about a millisecond.
 const STEPS_PER_LOOK: i32 = 20_000;
-
-tokio::task_local! {
-    /// Stops the statements of a connection that is being taken from the pool of lists.
-    pub(crate) static STOP: Arc<Stop>;
-}
 
 /// Stops a SQLite statement: at a deadline, or when nobody waits for it any more.
 #[derive(Debug)]
@@ -42,12 +37,29 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Makes a connection's statements stop when its current user requests it.
-pub(crate) async fn obey(connection: &mut SqliteConnection) -> Result<(), SqlxError> {
-    let mut handle = connection.lock_handle().await?;
-    match STOP.try_with(Arc::clone) {
-        Ok(stop) => handle.set_progress_handler(STEPS_PER_LOOK, move || stop.should_continue()),
-        Err(_) => handle.remove_progress_handler(),
+/// What stops the statements of a connection at present.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watched(Arc<Mutex<Option<Arc<Stop>>>>);
+
+impl Watched {
+    /// Sets what stops the next statements; none: nothing.
+    pub(crate) fn set(&self, stop: Option<Arc<Stop>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stop;
     }
-    Ok(())
+
+    fn should_continue(&self) -> bool {
+        let stop = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stop.as_ref().is_none_or(|it| it.should_continue())
+    }
+}
+
+/// Makes a new connection's statements stop when its user at that time requests it.
+pub(crate) async fn obey_from_now_on(
+    connection: &mut SqliteConnection,
+) -> Result<Watched, SqlxError> {
+    let watched = Watched::default();
+    let asked = watched.clone();
+    let mut handle = connection.lock_handle().await?;
+    handle.set_progress_handler(STEPS_PER_LOOK, move || asked.should_continue());
+    Ok(watched)
 }

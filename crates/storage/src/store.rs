@@ -25,9 +25,10 @@ use crate::observe::{self, Operation, Pool};
 use crate::open_error::OpenError;
 use crate::options::DatabaseOptions;
 use crate::postgres::{Lease, Server};
+use crate::readers::Reads;
 use crate::replica::read_only;
 use crate::steps::{StepState, steps};
-use crate::stop::{STOP, Stop};
+use crate::stop::Stop;
 use crate::turnstile::Class;
 use crate::unit_of_work::{Handle, Held, SeaUnitOfWork};
 
@@ -304,7 +305,8 @@ impl Database {
         let class = class(kind);
         let turn = pools.turnstile.enter(class, terms.party, terms.deadline, patience).await?;
         if class == Class::Reads {
-            return Ok((Handle::Pool(pools.read.clone()), Held::of_file(turn, None)));
+            let lent = pools.read.lend(Reads::EachByItself, None).await.map_err(store_error)?;
+            return Ok((Handle::Reader(lent), Held::of_file(turn, None)));
         }
         let list_end = Instant::now() + self.options.list_timeout;
         let end = match kind {
@@ -316,9 +318,8 @@ impl Database {
             ReadKind::Single | ReadKind::Snapshot | ReadKind::Compilation => terms.deadline,
         };
         let stop = Stop::new(end);
-        // The first read takes the snapshot.
-        let begun = STOP.scope(Arc::clone(&stop), pools.list.begin()).await.map_err(store_error)?;
-        Ok((Handle::Transaction(begun), Held::of_file(turn, Some(stop))))
+        let lent = pools.list.lend(Reads::OneState, Some(Arc::clone(&stop))).await;
+        Ok((Handle::Reader(lent.map_err(store_error)?), Held::of_file(turn, Some(stop))))
     }
 
     async fn reader_of_server(

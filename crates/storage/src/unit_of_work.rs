@@ -20,9 +20,11 @@ use sea_orm::{
 use crate::audit_log;
 use crate::chains::Chains;
 use crate::error::{commit_error, store_error};
+use crate::executor::Executor;
 use crate::group::GroupedWrite;
 use crate::observe::{self, Observer, Operation};
 use crate::postgres::Lease;
+use crate::readers::Lent;
 use crate::stop::{Stop, StopOnDrop};
 use crate::turnstile;
 
@@ -31,6 +33,8 @@ use crate::turnstile;
 pub(crate) enum Handle {
     /// Each statement on its own, on any connection of the pool.
     Pool(DatabaseConnection),
+    /// On a connection to a SQLite file that only reads.
+    Reader(Lent),
     /// All in one transaction.
     Transaction(DatabaseTransaction),
     /// All in a savepoint of SQLite's writer.
@@ -95,18 +99,23 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl SeaUnitOfWork {
     /// The executor for statements.
-    pub(crate) fn db(&self) -> DatabaseExecutor<'_> {
+    pub(crate) fn db(&self) -> Executor<'_> {
         match &self.handle {
-            Handle::Pool(pool) => DatabaseExecutor::Connection(pool),
-            Handle::Transaction(transaction) => DatabaseExecutor::Transaction(transaction),
-            Handle::Turn(turn) => DatabaseExecutor::Transaction(turn.transaction()),
+            Handle::Pool(pool) => Executor::Orm(DatabaseExecutor::Connection(pool)),
+            Handle::Reader(lent) => Executor::Reader(lent),
+            Handle::Transaction(transaction) => {
+                Executor::Orm(DatabaseExecutor::Transaction(transaction))
+            }
+            Handle::Turn(turn) => Executor::Orm(DatabaseExecutor::Transaction(turn.transaction())),
         }
     }
 
     /// The transaction, for savepoints in it.
     pub(crate) fn transaction(&self) -> StoreResult<&DatabaseTransaction> {
         match &self.handle {
-            Handle::Pool(_) => Err(StoreError::Failed("a write outside a transaction".into())),
+            Handle::Pool(_) | Handle::Reader(_) => {
+                Err(StoreError::Failed("a write outside a transaction".into()))
+            }
             Handle::Transaction(transaction) => Ok(transaction),
             Handle::Turn(turn) => Ok(turn.transaction()),
         }
@@ -169,6 +178,14 @@ impl ReadUnit for SeaUnitOfWork {
                 held.finish();
                 return Ok(());
             }
+            Handle::Reader(mut lent) => {
+                let is_transaction = lent.is_transaction();
+                let ended = lent.end().await.map_err(store_error);
+                if !is_transaction {
+                    return ended;
+                }
+                ended
+            }
             Handle::Transaction(transaction) => {
                 match tokio::time::timeout(COMMIT_TIMEOUT, transaction.rollback()).await {
                     Ok(ended) => {
@@ -220,7 +237,7 @@ impl WriteUnit for SeaUnitOfWork {
     }
 
     async fn commit(mut self: Box<Self>) -> StoreResult<()> {
-        if matches!(self.handle, Handle::Pool(_)) {
+        if matches!(self.handle, Handle::Pool(_) | Handle::Reader(_)) {
             self.held.finish();
             return Ok(());
         }
@@ -228,7 +245,7 @@ impl WriteUnit for SeaUnitOfWork {
         let Self { handle, mut held, events, observer, chains, heads, .. } = *self;
         let ends = async move {
             match handle {
-                Handle::Pool(_) => Ok(()),
+                Handle::Pool(_) | Handle::Reader(_) => Ok(()),
                 Handle::Transaction(transaction) => {
                     match tokio::time::timeout(COMMIT_TIMEOUT, transaction.commit()).await {
                         Ok(committed) => {
@@ -256,7 +273,7 @@ impl WriteUnit for SeaUnitOfWork {
     async fn rollback(self: Box<Self>) -> StoreResult<()> {
         let Self { handle, mut held, .. } = *self;
         let undone = match handle {
-            Handle::Pool(_) => Ok(()),
+            Handle::Pool(_) | Handle::Reader(_) => Ok(()),
             Handle::Transaction(transaction) => transaction.rollback().await.map_err(store_error),
             Handle::Turn(turn) => turn.end(false).await,
         };

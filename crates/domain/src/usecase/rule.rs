@@ -6,7 +6,9 @@ use crate::actor::{Caller, Role};
 use crate::audit::{AuditAction, Snapshot};
 use crate::error::{Conflict, Error, Resource, Result, Violation, ViolationCode, Violations};
 use crate::ids::{FirewallId, PolicyId, Revision, RuleId};
-use crate::page::{Direction, Page, PageRequest, Position, SortKey, SortValue, Start};
+use crate::page::{
+    Counting, Direction, Page, PageRequest, Position, SortKey, SortValue, Start, Total,
+};
 use crate::patch::Patch;
 use crate::policy::Policy;
 use crate::rule::fingerprint::Fingerprint;
@@ -79,7 +81,17 @@ pub async fn page(
     let (firewall, id) = parent;
     let policy = policy::get_known(uow, caller, firewall, id).await?;
     let who = &caller.actor.visibility;
-    let page = uow.rules().page(who, Some(parent), filter, order, request).await?;
+    let is_counted = *filter == RuleFilter::default() && request.counting != Counting::Skipped;
+    let mut asked = request.clone();
+    if is_counted {
+        asked.counting = Counting::Skipped;
+    }
+    let mut page = uow.rules().page(who, Some(parent), filter, order, &asked).await?;
+    if is_counted {
+        // The policy counts its rules.
+        page.total = Some(Total { count: policy.rule_count, is_exact: true });
+        page.request = request.clone();
+    }
     Ok((policy, bounded(page)?))
 }
 

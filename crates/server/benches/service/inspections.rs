@@ -136,10 +136,15 @@ pub(crate) fn adversarial(database: &str, on: &Server) {
 const HARD: u32 = 10_000;
 const ASKED: usize = 1_000;
 
+#[expect(clippy::disallowed_methods, reason = "the service that is measured has the real time")]
+fn now() -> Stamp {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Stamp::from_micros(i64::try_from(now.as_micros()).unwrap()).unwrap()
+}
+
 /// A policy with the rules of a family, and inspections of packets that meet them.
 async fn of_family(connection: &mut Connection, family: Family) -> Load {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let now = Stamp::from_micros(i64::try_from(now.as_micros()).unwrap()).unwrap();
+    let now = now();
     let rules = adversarial::rules(family, HARD, 1, now);
     let policies = "/firewalls/1/filtering-policies/";
     let body = json!({"name": family.as_str(), "default_action": "DENY"}).to_string();

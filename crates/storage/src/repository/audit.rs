@@ -77,14 +77,17 @@ impl AuditReader for SeaUnitOfWork {
     ) -> StoreResult<Page<AuditRecord>> {
         let select = filtered(of_visible(who), filter);
         let planned = self.planned(select, filter.expression.as_ref(), Column::Id).await?;
-        let total = query::total(&self.db(), planned.counted, Column::Id, request.counting)
-            .await
-            .map_err(store_error)?;
         let by = OrderBy::new(order, |field| Key::column(column(field)), Column::Id);
         let (rows, has_more) =
             query::rows(&self.db(), planned.listed, &by, request, |it| it.into_model::<Model>())
                 .await
                 .map_err(store_error)?;
+        let total = match query::implied_total(request, rows.len(), has_more) {
+            None => query::total(&self.db(), planned.counted, Column::Id, request.counting)
+                .await
+                .map_err(store_error)?,
+            implied => implied,
+        };
         let items: Vec<AuditRecord> = mapped(rows, mapping::audit_record).await?;
         Ok(sort::page(items, has_more, order, request, total))
     }

@@ -188,8 +188,13 @@ impl PolicyReader for SeaUnitOfWork {
             select = select.filter(Column::FirewallId.eq(firewall.get()));
         }
         let planned = self.planned(select, filter.expression.as_ref(), Column::Id).await?;
-        let total = if request.counting == Counting::Skipped {
-            None
+        let by = OrderBy::new(order, |field| Key::column(column(field)), Column::Id);
+        let (rows, has_more) = query::rows(&self.db(), planned.listed, &by, request, with_parent)
+            .await
+            .map_err(store_error)?;
+        let implied = query::implied_total(request, rows.len(), has_more);
+        let total = if implied.is_some() || request.counting == Counting::Skipped {
+            implied
         } else if *filter == PolicyFilter::default() {
             Some(query::counted(self.policy_counter(who, firewall).await?))
         } else {
@@ -197,10 +202,6 @@ impl PolicyReader for SeaUnitOfWork {
                 .await
                 .map_err(store_error)?
         };
-        let by = OrderBy::new(order, |field| Key::column(column(field)), Column::Id);
-        let (rows, has_more) = query::rows(&self.db(), planned.listed, &by, request, with_parent)
-            .await
-            .map_err(store_error)?;
         let items: Vec<Policy> = rows.into_iter().map(mapping::policy).collect::<Result<_, _>>()?;
         Ok(sort::page(items, has_more, order, request, total))
     }

@@ -108,8 +108,13 @@ impl RuleReader for SeaUnitOfWork {
         };
         let select = filtered(listed(who, parent, filter.deleted, self.features), filter);
         let planned = self.planned(select, filter.expression.as_ref(), Column::Id).await?;
-        let total = if request.counting == Counting::Skipped {
-            None
+        let by = OrderBy::new(order, |field| key(field, sort::time_of(request)), Column::Id);
+        let (rows, has_more) = query::rows(&self.db(), planned.listed, &by, request, with_parents)
+            .await
+            .map_err(store_error)?;
+        let implied = query::implied_total(request, rows.len(), has_more);
+        let total = if implied.is_some() || request.counting == Counting::Skipped {
+            implied
         } else if *filter == RuleFilter::default() {
             Some(query::counted(self.rule_counter(who, parent).await?))
         } else {
@@ -117,10 +122,6 @@ impl RuleReader for SeaUnitOfWork {
                 .await
                 .map_err(store_error)?
         };
-        let by = OrderBy::new(order, |field| key(field, sort::time_of(request)), Column::Id);
-        let (rows, has_more) = query::rows(&self.db(), planned.listed, &by, request, with_parents)
-            .await
-            .map_err(store_error)?;
         let items: Vec<Rule> = mapped(rows, mapping::rule).await?;
         Ok(sort::page(items, has_more, order, request, total))
     }

@@ -338,7 +338,13 @@ impl Work<'_> {
                     // A purge also removes derived rows, and locks many policies.
                     unit.wait_for_other_purges().await?;
                     let known = database.options().features;
-                    Step { db: unit.db(), repairs: true, known }.run(task).await
+                    Step {
+                        db: DatabaseExecutor::Transaction(unit.transaction()?),
+                        repairs: true,
+                        known,
+                    }
+                    .run(task)
+                    .await
                 };
                 let done = done.await;
                 let unit: Box<dyn fireflow_domain::store::WriteUnit> = Box::new(unit);

@@ -1,0 +1,312 @@
+//! Connections to a SQLite file that only read.
+//!
+//! The driver's pool hands each connection over to its thread three to four times for one statement:
+//! to watch over it, to begin a transaction, to end it, and to test it when it comes back. A hand-over
+//! takes as long as a small query. Here a read takes one for each statement, and one more if it ends a
+//! transaction.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use fireflow_domain::error::ErrorChain;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteQueryResult, SqliteRow};
+use sea_orm::sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+use sea_orm::{
+    ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr,
+    SqlxError, Statement,
+};
+use sea_query_sqlx::SqlxValues;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::file::DatabaseFile;
+use crate::observe::{Observer, PoolState, tell_statement};
+use crate::stop::{Stop, Watched, obey_from_now_on};
+
+/// How many rows the connection's thread may be ahead of the reader: a usual page.
+const ROWS_AHEAD: usize = 128;
+
+/// Connections that only read, for one purpose.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    options: SqliteConnectOptions,
+    /// The file that belongs to this process; none if another process may hold it.
+    file: Option<Weak<DatabaseFile>>,
+    observer: Option<Arc<dyn Observer>>,
+    patience: Duration,
+    /// One permit for each connection that there may be.
+    permits: Arc<Semaphore>,
+    max: u32,
+    open: AtomicU32,
+    idle: Mutex<Vec<Reader>>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    connection: SqliteConnection,
+    watched: Watched,
+}
+
+/// How a reader reads several statements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// Each in the state that there is then.
+    EachByItself,
+    /// All in one state: that of the first statement.
+    OneState,
+}
+
+/// Whether the connection is in a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transaction {
+    No,
+    /// The first statement begins it.
+    Wanted,
+    Begun,
+}
+
+impl Readers {
+    pub(crate) fn new(
+        options: SqliteConnectOptions,
+        file: Option<&Arc<DatabaseFile>>,
+        observer: Option<&Arc<dyn Observer>>,
+        patience: Duration,
+        max: u32,
+    ) -> Arc<Self> {
+        let max = max.max(1);
+        Arc::new(Self {
+            options: options.row_buffer_size(ROWS_AHEAD),
+            file: file.map(Arc::downgrade),
+            observer: observer.cloned(),
+            patience,
+            permits: Arc::new(Semaphore::new(max as usize)),
+            max,
+            open: AtomicU32::new(0),
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Lends a connection. Statements on it are stopped as `stop` says.
+    ///
+    /// # Errors
+    /// Returns an error if none becomes free in time, or the file cannot be opened.
+    pub(crate) async fn lend(
+        self: &Arc<Self>,
+        reads: Reads,
+        stop: Option<Arc<Stop>>,
+    ) -> Result<Lent, DbErr> {
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        let permit = match tokio::time::timeout(self.patience, permit).await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) => return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)),
+            Err(_) => return Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)),
+        };
+        let known = self.idle().pop();
+        let reader = match known {
+            Some(reader) => reader,
+            None => self.connect().await.map_err(failed)?,
+        };
+        reader.watched.set(stop);
+        let transaction = match reads {
+            Reads::EachByItself => Transaction::No,
+            Reads::OneState => Transaction::Wanted,
+        };
+        let inner = Inner { reader, transaction, is_busy: false, permit };
+        Ok(Lent { readers: Arc::clone(self), inner: tokio::sync::Mutex::new(Some(inner)) })
+    }
+
+    async fn connect(&self) -> Result<Reader, SqlxError> {
+        let mut connection = SqliteConnection::connect_with(&self.options).await?;
+        // Without the file, nothing uses the connection.
+        if let Some(file) = self.file.as_ref().and_then(Weak::upgrade) {
+            file.verify().map_err(|lost| SqlxError::Io(std::io::Error::other(lost)))?;
+        }
+        let watched = obey_from_now_on(&mut connection).await?;
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Ok(Reader { connection, watched })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Reader>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a connection back on which nothing runs.
+    fn give_back(&self, reader: Reader) {
+        reader.watched.set(None);
+        if self.permits.is_closed() {
+            self.drop_reader(reader);
+        } else {
+            self.idle().push(reader);
+        }
+    }
+
+    fn drop_reader(&self, reader: Reader) {
+        drop(reader);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Ends what a connection does, and takes it back.
+    async fn settle(&self, mut inner: Inner) -> Result<(), DbErr> {
+        let connection = &mut inner.reader.connection;
+        // What stops the connection's statement stays until the statement has ended.
+        let settled = match inner.transaction {
+            Transaction::Begun => {
+                sea_orm::sqlx::query("ROLLBACK").execute(connection).await.map(drop)
+            }
+            Transaction::No | Transaction::Wanted if inner.is_busy => connection.ping().await,
+            Transaction::No | Transaction::Wanted => Ok(()),
+        };
+        match settled {
+            Ok(()) => self.give_back(inner.reader),
+            Err(_) => self.drop_reader(inner.reader),
+        }
+        drop(inner.permit);
+        settled.map_err(failed)
+    }
+
+    /// Frees the memory of idle connections: their prepared statements and cached pages.
+    pub(crate) async fn forget(&self) {
+        let idle = std::mem::take(&mut *self.idle());
+        for mut reader in idle {
+            let statements = reader.connection.clear_cached_statements().await;
+            let shrink = sea_orm::sqlx::query("PRAGMA shrink_memory");
+            let pages = shrink.execute(&mut reader.connection).await.map(drop);
+            match statements.and(pages) {
+                Ok(()) => self.give_back(reader),
+                Err(error) => {
+                    tracing::debug!(%error, "a connection did not forget");
+                    self.drop_reader(reader);
+                }
+            }
+        }
+    }
+
+    /// How many connections there are.
+    pub(crate) fn state(&self) -> PoolState {
+        let (open, idle) = (self.open.load(Ordering::Relaxed), self.idle().len());
+        // The two numbers were read at different times, and may have changed in between.
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(open);
+        PoolState { idle, in_use: open - idle, max: self.max }
+    }
+
+    /// Closes all connections, once they are given back.
+    pub(crate) async fn close(&self) -> Result<(), DbErr> {
+        let all = self.permits.acquire_many(self.max).await;
+        self.permits.close();
+        drop(all);
+        let idle = std::mem::take(&mut *self.idle());
+        let mut closed = Ok(());
+        for reader in idle {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            closed = closed.and(reader.connection.close().await);
+        }
+        closed.map_err(failed)
+    }
+}
+
+/// A connection that is lent. Dropped, it is given back once its statement has ended.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    readers: Arc<Readers>,
+    inner: tokio::sync::Mutex<Option<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    reader: Reader,
+    transaction: Transaction,
+    /// Whether a statement has begun and not ended.
+    is_busy: bool,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Lent {
+    /// Whether all its statements read one state.
+    pub(crate) fn is_transaction(&mut self) -> bool {
+        self.inner.get_mut().as_ref().is_some_and(|it| it.transaction != Transaction::No)
+    }
+
+    /// Ends the transaction, if there is one, and gives the connection back.
+    ///
+    /// # Errors
+    /// Returns the driver's error. The connection is closed then.
+    pub(crate) async fn end(mut self) -> Result<(), DbErr> {
+        match self.inner.get_mut().take() {
+            Some(inner) => self.readers.settle(inner).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Runs a statement. The first one of a transaction begins it.
+    async fn run(&self, statement: Statement) -> Result<Vec<SqliteRow>, SqlxError> {
+        let mut lent = self.inner.lock().await;
+        let Some(inner) = &mut *lent else { return Err(SqlxError::PoolClosed) };
+        let sql = match inner.transaction {
+            Transaction::Wanted => {
+                inner.transaction = Transaction::Begun;
+                format!("BEGIN; {}", statement.sql)
+            }
+            Transaction::No | Transaction::Begun => statement.sql.clone(),
+        };
+        let start = Instant::now();
+        inner.is_busy = true;
+        let values = statement.values.clone().unwrap_or(sea_orm::sea_query::Values(Vec::new()));
+        let prepared = sea_orm::sqlx::query_with(AssertSqlSafe(sql), SqlxValues(values));
+        let done = prepared.fetch_all(&mut inner.reader.connection).await;
+        inner.is_busy = false;
+        let observer = self.readers.observer.as_ref();
+        tell_statement(observer, &statement, start.elapsed(), done.is_err());
+        done
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(inner) = self.inner.get_mut().take() else { return };
+        let readers = Arc::clone(&self.readers);
+        if !inner.is_busy && inner.transaction != Transaction::Begun {
+            readers.give_back(inner.reader);
+            return;
+        }
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                if let Err(error) = readers.settle(inner).await {
+                    let cause = ErrorChain(&error).to_string();
+                    tracing::debug!(cause, "an abandoned read could not be ended");
+                }
+            })),
+            Err(_) => readers.drop_reader(inner.reader),
+        }
+    }
+}
+
+#[async_trait]
+impl ConnectionTrait for Lent {
+    fn get_database_backend(&self) -> DbBackend {
+        DbBackend::Sqlite
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        // It changes nothing.
+        self.run(statement).await.map_err(failed)?;
+        Ok(SqliteQueryResult::default().into())
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.execute_raw(Statement::from_string(DbBackend::Sqlite, sql)).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        Ok(self.query_all_raw(statement).await?.into_iter().next())
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let rows = self.run(statement).await.map_err(failed)?;
+        Ok(rows.into_iter().map(QueryResult::from).collect())
+    }
+}
+
+fn failed(error: SqlxError) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(error.into()))
+}
