@@ -1,9 +1,11 @@
 //! What the statements of a unit of work run on.
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use sea_orm::sea_query::Value;
 use sea_orm::{
     ConnectionTrait, DatabaseExecutor, DbBackend, DbErr, ExecResult, QueryResult, Statement,
+    StreamTrait,
 };
 
 use crate::readers::Lent;
@@ -57,6 +59,35 @@ fn limit(before: &str, value: &Value) -> Option<u64> {
     let Value::BigUnsigned(Some(number)) = value else { return None };
     let is_sqlite_number = i64::try_from(*number).is_ok();
     (is_sqlite_number && before.ends_with("LIMIT ")).then_some(*number)
+}
+
+impl Executor<'_> {
+    /// Reads the rows of a statement one by one, so that at no time all of them are in memory in the
+    /// form of the driver. While one is read, the connection's thread makes the next.
+    ///
+    /// # Errors
+    /// Returns the driver's error, or the one of `each`.
+    pub(crate) async fn for_each<E: From<DbErr>>(
+        &self,
+        statement: Statement,
+        mut each: impl FnMut(QueryResult) -> Result<(), E> + Send,
+    ) -> Result<(), E> {
+        let statement = with_limits(statement);
+        let transaction = match self {
+            Self::Reader(it) => return it.for_each(statement, each).await,
+            Self::Orm(DatabaseExecutor::Transaction(it)) => *it,
+            Self::Orm(DatabaseExecutor::OwnedTransaction(it)) => it,
+            // A pool is for single rows.
+            Self::Orm(DatabaseExecutor::Connection(it)) => {
+                return it.query_all_raw(statement).await?.into_iter().try_for_each(each);
+            }
+        };
+        let mut rows = transaction.stream_raw(statement).await?;
+        while let Some(row) = rows.next().await {
+            each(row?)?;
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fireflow_domain::error::ErrorChain;
+use futures_util::StreamExt;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteQueryResult, SqliteRow};
 use sea_orm::sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 use sea_orm::{
@@ -240,8 +241,38 @@ impl Lent {
 
     /// Runs a statement. The first one of a transaction begins it.
     async fn run(&self, statement: Statement) -> Result<Vec<SqliteRow>, SqlxError> {
+        let mut rows = Vec::new();
+        let keep = |row| {
+            rows.push(row);
+            Ok(())
+        };
+        self.read::<SqlxError>(statement, keep).await.map(|()| rows)
+    }
+
+    /// The same, with each row as soon as it is there.
+    ///
+    /// # Errors
+    /// Returns the driver's error, or the one of `each`.
+    pub(crate) async fn for_each<E: From<DbErr>>(
+        &self,
+        statement: Statement,
+        mut each: impl FnMut(QueryResult) -> Result<(), E> + Send,
+    ) -> Result<(), E> {
+        let refused =
+            self.read::<Refused<E>>(statement, |row| each(row.into()).map_err(Refused::Row));
+        refused.await.map_err(|error| match error {
+            Refused::Row(error) => error,
+            Refused::Driver(error) => failed(error).into(),
+        })
+    }
+
+    async fn read<E: From<SqlxError>>(
+        &self,
+        statement: Statement,
+        mut each: impl FnMut(SqliteRow) -> Result<(), E> + Send,
+    ) -> Result<(), E> {
         let mut lent = self.inner.lock().await;
-        let Some(inner) = &mut *lent else { return Err(SqlxError::PoolClosed) };
+        let Some(inner) = &mut *lent else { return Err(SqlxError::PoolClosed.into()) };
         let sql = match inner.transaction {
             Transaction::Wanted => {
                 inner.transaction = Transaction::Begun;
@@ -253,11 +284,33 @@ impl Lent {
         inner.is_busy = true;
         let values = statement.values.clone().unwrap_or(sea_orm::sea_query::Values(Vec::new()));
         let prepared = sea_orm::sqlx::query_with(AssertSqlSafe(sql), SqlxValues(values));
-        let done = prepared.fetch_all(&mut inner.reader.connection).await;
-        inner.is_busy = false;
+        let mut rows = prepared.fetch(&mut inner.reader.connection);
+        let mut done = Ok(());
+        while done.is_ok() {
+            done = match rows.next().await {
+                Some(Ok(row)) => each(row),
+                Some(Err(error)) => Err(error.into()),
+                None => break,
+            };
+        }
+        drop(rows);
+        // The thread may still be at work if the reader refused a row.
+        inner.is_busy = done.is_err();
         let observer = self.readers.observer.as_ref();
         tell_statement(observer, &statement, start.elapsed(), done.is_err());
         done
+    }
+}
+
+/// Why rows were not read to their end.
+enum Refused<E> {
+    Row(E),
+    Driver(SqlxError),
+}
+
+impl<E> From<SqlxError> for Refused<E> {
+    fn from(error: SqlxError) -> Self {
+        Self::Driver(error)
     }
 }
 

@@ -107,8 +107,9 @@ pub async fn replace(
     let known: HashSet<RuleId> = stored.iter().map(|rule| rule.id).collect();
     let absent = given.iter().filter_map(|rule| rule.id).filter(|id| !known.contains(id));
     let absent = AbsentRules::find(uow, caller, policy.id, absent).await?;
-    check_given(&given, &known, &absent, duplicates)?;
-    let matched = matched(&given, &stored);
+    let contents: Vec<Fingerprint> = given.iter().map(|it| Fingerprint::of(&it.spec)).collect();
+    check_given(&given, &contents, &known, &absent, duplicates)?;
+    let matched = matched(&given, &contents, &stored);
     check_matched(&given, &stored, &matched, caller)?;
     let total = u64::try_from(stored.len()).unwrap_or(u64::MAX);
     let revision = next(policy.revision);
@@ -135,14 +136,15 @@ pub async fn replace(
 /// equivalent rules unless duplicates are kept.
 fn check_given(
     given: &[GivenRule],
+    contents: &[Fingerprint],
     known: &HashSet<RuleId>,
     absent: &AbsentRules,
     duplicates: Duplicates,
 ) -> Result<()> {
     use ViolationCode::{EqualRule, NameTaken, NotFound};
     let mut violations = Violations::new();
-    let (mut ids, mut names, mut contents) = (HashMap::new(), HashMap::new(), HashMap::new());
-    for (index, rule) in given.iter().enumerate() {
+    let (mut ids, mut names, mut firsts) = (HashMap::new(), HashMap::new(), HashMap::new());
+    for (index, (rule, content)) in given.iter().zip(contents).enumerate() {
         let mut fault = |code, member: &str, first: Option<usize>, detail: &dyn Fn() -> String| {
             violations.note(|| Violation {
                 code,
@@ -164,7 +166,7 @@ fn check_given(
             fault(Some(NameTaken), "/name", Some(first), &detail);
         }
         if duplicates == Duplicates::Refuse
-            && let Some(first) = contents.insert(Fingerprint::of(&rule.spec), index)
+            && let Some(first) = firsts.insert(content, index)
         {
             fault(Some(EqualRule), "", Some(first), &|| format!("is equivalent to #/{first}"));
         }
@@ -174,41 +176,43 @@ fn check_given(
 
 /// The index of the stored rule that each given rule matches: the one with its id, else the one
 /// with its name, else an equivalent one.
-fn matched(given: &[GivenRule], stored: &[Rule]) -> Vec<Option<usize>> {
+fn matched(given: &[GivenRule], contents: &[Fingerprint], stored: &[Rule]) -> Vec<Option<usize>> {
     let ids: HashSet<RuleId> = given.iter().filter_map(|rule| rule.id).collect();
     let mut by_id: HashMap<RuleId, usize> = HashMap::with_capacity(ids.len());
     let mut by_name: HashMap<&str, usize> = HashMap::new();
-    let mut by_content: HashMap<Fingerprint, VecDeque<usize>> = HashMap::new();
     for (index, rule) in stored.iter().enumerate() {
         // A rule that is named by its id must not also match by its name or content.
         if ids.contains(&rule.id) {
             by_id.insert(rule.id, index);
-            continue;
-        }
-        if let Some(name) = &rule.spec.name {
+        } else if let Some(name) = &rule.spec.name {
             by_name.insert(name.as_str(), index);
         }
-        by_content.entry(Fingerprint::of(&rule.spec)).or_default().push_back(index);
     }
     // All names are matched before any content. Otherwise, a given rule could take, by its content,
     // the stored rule that another given rule names.
-    let named: Vec<Option<usize>> = given
+    let mut matched: Vec<Option<usize>> = given
         .iter()
         .map(|rule| match rule.id {
             Some(id) => by_id.get(&id).copied(),
             None => by_name.remove(rule.spec.name.as_ref()?.as_str()),
         })
         .collect();
-    let mut taken: HashSet<usize> = named.iter().flatten().copied().collect();
-    let by_content = |(rule, named): (&GivenRule, Option<usize>)| {
-        named.or_else(|| {
-            let equal = by_content.get_mut(&Fingerprint::of(&rule.spec))?;
-            let free = std::iter::from_fn(|| equal.pop_front()).find(|at| !taken.contains(at))?;
-            taken.insert(free);
-            Some(free)
-        })
-    };
-    given.iter().zip(named).map(by_content).collect()
+    if matched.iter().all(Option::is_some) {
+        return matched;
+    }
+    let taken: HashSet<usize> = matched.iter().flatten().copied().collect();
+    let mut by_content: HashMap<Fingerprint, VecDeque<usize>> = HashMap::new();
+    for (index, rule) in stored.iter().enumerate() {
+        if !taken.contains(&index) && !ids.contains(&rule.id) {
+            by_content.entry(Fingerprint::of(&rule.spec)).or_default().push_back(index);
+        }
+    }
+    for (matched, content) in matched.iter_mut().zip(contents) {
+        if matched.is_none() {
+            *matched = by_content.get_mut(content).and_then(VecDeque::pop_front);
+        }
+    }
+    matched
 }
 
 /// Compares the members that given rules repeat or leave out with the stored rules that they match.

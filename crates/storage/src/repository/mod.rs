@@ -21,9 +21,12 @@ use fireflow_domain::labels::Labels;
 use fireflow_domain::mark::Mark;
 use fireflow_domain::store::StoreResult;
 use sea_orm::sea_query::Expr;
-use sea_orm::{DbBackend, UpdateResult};
+use sea_orm::{
+    ConnectionTrait, DbBackend, DbErr, FromQueryResult, QueryResult, QueryTrait, UpdateResult,
+};
 
-use crate::error::{Corrupt, WrongRowCount};
+use crate::error::{Corrupt, WrongRowCount, store_error};
+use crate::unit_of_work::SeaUnitOfWork;
 
 /// Checks that a write affected exactly one row: the writer holds its lock, so any other number is
 /// a defect.
@@ -47,6 +50,44 @@ fn all_rows(what: &'static str, id: i64, expected: usize, rows: u64) -> Result<(
 /// How many rows are converted before the task yields: a few milliseconds of work if each has
 /// thousands of entries.
 const ROWS_AT_ONCE: usize = 32;
+
+impl SeaUnitOfWork {
+    /// Reads the rows of a select and converts each one as soon as it is there. One statement.
+    async fn converted<M, T>(
+        &self,
+        select: impl QueryTrait,
+        convert: impl Fn(M) -> Result<T, Corrupt> + Send + Sync,
+    ) -> StoreResult<Vec<T>>
+    where
+        M: FromQueryResult,
+        T: Send,
+    {
+        let db = self.db();
+        let statement = select.build(db.get_database_backend());
+        let mut all = Vec::new();
+        let each = |row: QueryResult| -> Result<(), Failed> {
+            all.push(convert(M::from_query_result(&row, "")?)?);
+            Ok(())
+        };
+        db.for_each(statement, each).await.map_err(|failed| failed.0)?;
+        Ok(all)
+    }
+}
+
+/// An error of the driver or of a row.
+struct Failed(StoreError);
+
+impl From<DbErr> for Failed {
+    fn from(error: DbErr) -> Self {
+        Self(store_error(error))
+    }
+}
+
+impl From<Corrupt> for Failed {
+    fn from(error: Corrupt) -> Self {
+        Self(error.into())
+    }
+}
 
 /// Converts rows, in their order. Many rows take long, so other tasks run in between.
 async fn mapped<R, T>(

@@ -181,13 +181,9 @@ impl RuleReader for SeaUnitOfWork {
 
     /// One statement.
     async fn all(&mut self, policy: &PolicyRef) -> StoreResult<Vec<Rule>> {
-        let rows = live_of(policy.id.get())
-            .order_by_asc(Column::Priority)
-            .order_by_asc(Column::Id)
-            .all(&self.db())
-            .await
-            .map_err(store_error)?;
-        mapped(rows, |row| mapping::rule_of(policy.clone(), row)).await
+        let select =
+            live_of(policy.id.get()).order_by_asc(Column::Priority).order_by_asc(Column::Id);
+        self.converted(select, |row| mapping::rule_of(policy.clone(), row)).await
     }
 
     /// One statement: there are at most as many policies as an expansion returns.

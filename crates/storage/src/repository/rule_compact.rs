@@ -8,7 +8,6 @@ use fireflow_domain::ids::{FirewallId, PolicyId, Revision, RuleId};
 use fireflow_domain::store::{RuleInState, RuleUpkeep, StoreResult};
 use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::mapped;
 use crate::entity::policy;
 use crate::entity::rule::{
     Column, Criteria, CriteriaOrDeleted, Upkeep, changed_of, criteria, live, live_of, upkeep,
@@ -27,17 +26,14 @@ impl SeaUnitOfWork {
         revision: Revision,
     ) -> StoreResult<Vec<Arc<CompactRule>>> {
         let select = live_of(policy.get()).order_by_asc(Column::Priority).order_by_asc(Column::Id);
-        let rows: Vec<Criteria> =
-            criteria(select).into_model().all(&self.db()).await.map_err(store_error)?;
-        mapped(rows, |row| mapping::compact_rule(row, revision).map(Arc::new)).await
+        let convert = |row: Criteria| mapping::compact_rule(row, revision).map(Arc::new);
+        self.converted(criteria(select), convert).await
     }
 
     /// What analyses need besides, of all live rules of a policy. One statement.
     pub(super) async fn rule_upkeep(&self, policy: PolicyId) -> StoreResult<Vec<RuleUpkeep>> {
         let select = live_of(policy.get()).order_by_asc(Column::Priority).order_by_asc(Column::Id);
-        let rows: Vec<Upkeep> =
-            upkeep(select).into_model().all(&self.db()).await.map_err(store_error)?;
-        mapped(rows, mapping::rule_upkeep).await
+        self.converted(upkeep(select), |row: Upkeep| mapping::rule_upkeep(row)).await
     }
 
     /// The rules that changed between two revisions of a policy, the second of which is the current
@@ -51,13 +47,8 @@ impl SeaUnitOfWork {
     ) -> StoreResult<Vec<ChangedRule>> {
         let select =
             changed_of(policy.get(), since.0).limit(u64::try_from(at_most).unwrap_or(u64::MAX));
-        let rows: Vec<CriteriaOrDeleted> = criteria(select)
-            .column(Column::DeletedAt)
-            .into_model()
-            .all(&self.db())
-            .await
-            .map_err(store_error)?;
-        mapped(rows, |row| mapping::changed_rule(row, now)).await
+        let select = criteria(select).column(Column::DeletedAt);
+        self.converted(select, |row: CriteriaOrDeleted| mapping::changed_rule(row, now)).await
     }
 
     /// One rule of a policy that the caller can see, and the state of the policy. One statement.

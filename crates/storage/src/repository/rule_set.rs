@@ -1,13 +1,18 @@
 //! Changes of many rules at once: a constant number of statements for each 1,000 rows.
 
-use fireflow_domain::ids::{PolicyId, Revision};
+use std::collections::HashMap;
+
+use fireflow_domain::error::StoreError;
+use fireflow_domain::ids::{PolicyId, Revision, RuleId};
 use fireflow_domain::mark::Mark;
 use fireflow_domain::policy::PolicyRef;
 use fireflow_domain::rule::fingerprint::Fingerprint;
 use fireflow_domain::rule::{Duplicates, Rule, RuleChanges, RuleSpec};
 use fireflow_domain::store::{Stamp, StoreResult};
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Set};
+use sea_orm::sea_query::{OnConflict, Query};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, QueryTrait, Set, Statement,
+};
 
 use super::rule_index::{address_rows, port_rows};
 use super::{all_rows, label_rows, new_mark};
@@ -94,7 +99,8 @@ impl SeaUnitOfWork {
         self.delete_rules(policy, &changes.deleted, revision, stamp).await?;
         self.update_rules(policy, &mut changes.updated, revision, &mut copies).await?;
         self.restore_rules(policy, &mut changes.restored, revision, &mut copies).await?;
-        self.create_rules(policy, &changes.created, revision, &mut copies, stamp).await
+        let created = std::mem::take(&mut changes.created);
+        self.create_rules(policy, created, revision, &mut copies, stamp).await
     }
 
     async fn delete_rules(
@@ -201,30 +207,60 @@ impl SeaUnitOfWork {
     async fn create_rules(
         &self,
         policy: &PolicyRef,
-        specs: &[RuleSpec],
+        specs: Vec<RuleSpec>,
         revision: Revision,
         copies: &mut Copies,
         stamp: &Stamp,
     ) -> StoreResult<Vec<Rule>> {
-        let mut made = Vec::with_capacity(specs.len());
-        for chunk in specs.chunks(ROWS_PER_INSERT) {
-            let mut rows = Vec::with_capacity(chunk.len());
-            for spec in chunk {
-                rows.push(ActiveModel {
-                    created_at: Set(stamp.at.micros()),
-                    created_by: Set(stamp.by.clone()),
-                    updated_at: Set(stamp.at.micros()),
-                    updated_by: Set(stamp.by.clone()),
-                    ..row(policy, spec, revision, new_mark()?, copies.next())
+        let backend = self.db().get_database_backend();
+        let mut made: Vec<Rule> = Vec::with_capacity(specs.len());
+        let mut left = specs.into_iter();
+        let mut next = || -> StoreResult<Option<(Vec<(Mark, RuleSpec)>, Statement)>> {
+            let chunk = left.by_ref().take(ROWS_PER_INSERT).map(|spec| Ok((new_mark()?, spec)));
+            let chunk = chunk.collect::<StoreResult<Vec<(Mark, RuleSpec)>>>()?;
+            if chunk.is_empty() {
+                return Ok(None);
+            }
+            let rows = chunk.iter().map(|(mark, spec)| ActiveModel {
+                created_at: Set(stamp.at.micros()),
+                created_by: Set(stamp.by.clone()),
+                updated_at: Set(stamp.at.micros()),
+                updated_by: Set(stamp.by.clone()),
+                ..row(policy, spec, revision, *mark, copies.next())
+            });
+            let mut insert = Entity::insert_many(rows).into_query();
+            insert.returning(Query::returning().columns([Column::Id, Column::Mark]));
+            let statement = backend.build(&insert);
+            Ok(Some((chunk, statement)))
+        };
+        let mut statement = next()?;
+        while let Some((chunk, now)) = statement {
+            let db = self.db();
+            // While the database carries out one statement, the next one is made.
+            let (rows, following) = tokio::join!(db.query_all_raw(now), async { next() });
+            // The database returns the new rows in any order; their marks tell them apart.
+            let mut ids: HashMap<i64, i64> = HashMap::with_capacity(chunk.len());
+            for row in rows.map_err(store_error)? {
+                let read = |index| row.try_get_by_index(index).map_err(store_error);
+                ids.insert(read(1)?, read(0)?);
+            }
+            for (mark, spec) in chunk {
+                let id = ids.remove(&mark.get().cast_signed()).and_then(RuleId::new);
+                let id = id.ok_or_else(|| StoreError::Failed("a new rule has no id".into()))?;
+                made.push(Rule {
+                    id,
+                    policy: policy.clone(),
+                    spec,
+                    revision,
+                    mark,
+                    created_at: stamp.at,
+                    created_by: stamp.by.clone(),
+                    updated_at: stamp.at,
+                    updated_by: stamp.by.clone(),
+                    deleted: None,
                 });
             }
-            let models = Entity::insert_many(rows)
-                .exec_with_returning(&self.db())
-                .await
-                .map_err(store_error)?;
-            for model in models {
-                made.push(mapping::rule_of(policy.clone(), model)?);
-            }
+            statement = following?;
         }
         self.index(policy, made.iter()).await?;
         Ok(made)
@@ -273,17 +309,39 @@ impl SeaUnitOfWork {
         rules: impl Iterator<Item = &'a Rule> + Clone + Send,
     ) -> StoreResult<()> {
         let firewall = policy.firewall.id.get();
-        let addresses =
-            rules.clone().flat_map(|rule| address_rows(rule.id.get(), firewall, &rule.spec));
-        let addresses: Vec<_> = addresses.collect();
-        self.insert_all(addresses).await?;
-        let ports: Vec<_> =
-            rules.clone().flat_map(|rule| port_rows(rule.id.get(), firewall, &rule.spec)).collect();
-        self.insert_all(ports).await?;
-        let labels: Vec<_> = rules
-            .flat_map(|rule| label_rows!(of_rule, rule.id.get(), firewall, rule.spec.labels))
-            .collect();
-        self.insert_all(labels).await
+        let labels =
+            |rule, firewall, spec: &RuleSpec| label_rows!(of_rule, rule, firewall, spec.labels);
+        self.insert_all(Derived::new(rules.clone(), firewall, address_rows)).await?;
+        self.insert_all(Derived::new(rules.clone(), firewall, port_rows)).await?;
+        self.insert_all(Derived::new(rules, firewall, labels)).await
+    }
+}
+
+/// The rows that are derived from some rules, made when they are needed.
+struct Derived<I, A> {
+    rules: I,
+    firewall: i64,
+    of_rule: fn(i64, i64, &RuleSpec) -> Vec<A>,
+    rows: std::vec::IntoIter<A>,
+}
+
+impl<I, A> Derived<I, A> {
+    fn new(rules: I, firewall: i64, of_rule: fn(i64, i64, &RuleSpec) -> Vec<A>) -> Self {
+        Self { rules, firewall, of_rule, rows: Vec::new().into_iter() }
+    }
+}
+
+impl<'a, I: Iterator<Item = &'a Rule>, A> Iterator for Derived<I, A> {
+    type Item = A;
+
+    fn next(&mut self) -> Option<A> {
+        loop {
+            if let Some(row) = self.rows.next() {
+                return Some(row);
+            }
+            let rule = self.rules.next()?;
+            self.rows = (self.of_rule)(rule.id.get(), self.firewall, &rule.spec).into_iter();
+        }
     }
 }
 
