@@ -140,12 +140,12 @@ async fn open_file(
     // The writer comes first: it creates the file and its journal.
     let write = file_pool(options, file, one(&options.url), Opening::CREATES).await?;
     let mut few = options.url.connect_options();
-    few.max_connections(1).min_connections(0);
+    few.max_connections(1).min_connections(0).connect_lazy(true);
     let upkeep = file_pool(options, file, few, Opening::READS).await?;
-    let read = file_readers(options, file, readers)?;
+    let read = file_readers(options, file, readers).await?;
     let long = [Class::Lists, Class::Exports, Class::Compilations];
     let long = long.map(|class| turnstile.most(class)).iter().sum();
-    let list = file_readers(options, file, long)?;
+    let list = file_readers(options, file, long).await?;
     Ok(SqlitePools { write, read, list, upkeep, turnstile })
 }
 
@@ -248,7 +248,7 @@ impl Opening {
 }
 
 /// Connections to a file that only read.
-fn file_readers(
+async fn file_readers(
     options: &DatabaseOptions,
     file: Option<&Arc<DatabaseFile>>,
     most: u32,
@@ -260,7 +260,9 @@ fn file_readers(
     let sqlite = Opening::READS.apply(sqlite, file.map(|file| file.path()));
     let sqlite = sqlite.disable_statement_logging();
     let (observer, patience) = (options.observer.as_ref(), options.acquire_timeout);
-    Ok(Readers::new(sqlite, file, observer, patience, most))
+    let readers = Readers::new(sqlite, file, observer, patience, most);
+    readers.open_one().await.map_err(|error| options.url.connect_error(error))?;
+    Ok(readers)
 }
 
 /// Whether a new connection is to the file that belongs to this process, and not to another file

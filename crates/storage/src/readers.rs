@@ -88,6 +88,20 @@ impl Readers {
         })
     }
 
+    /// Opens a first connection. It stays usable if the file's log is lost later, when no other one may be
+    /// opened.
+    ///
+    /// # Errors
+    /// Returns the driver's error.
+    pub(crate) async fn open_one(&self) -> Result<(), DbErr> {
+        let reader = self
+            .connect()
+            .await
+            .map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
+        self.give_back(reader);
+        Ok(())
+    }
+
     /// Lends a connection. Statements on it are stopped as `stop` says.
     ///
     /// # Errors

@@ -375,7 +375,7 @@ db_test! {
             (&firewall, "*/*", 1),
             (&policy, "*/*", 1),
             (&rule, "*/*", 1),
-            (&rules, "*/*", 3),
+            (&rules, "*/*", 2),
             // The policy, and the last change of its rules by the clock, but no rules.
             (&rules, CSV, 2),
             (&rules, NDJSON, 2),
