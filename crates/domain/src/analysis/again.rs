@@ -149,7 +149,7 @@ impl Again<'_> {
         search_reach(&context, self.options, &is_again, grounds, &mut outcome);
         never_matches(&context, &is_again, &mut outcome);
         permissive(&context, self.options, &is_again, &mut outcome);
-        fix::suggest(&mut outcome.findings, self.policy);
+        fix::suggest(&mut outcome.findings);
         let mut findings: Vec<Finding> =
             self.former.analysis.findings.iter().filter_map(|it| self.kept(it)).collect();
         findings.append(&mut outcome.findings);
@@ -164,7 +164,7 @@ impl Again<'_> {
             return None;
         }
         findings.retain(|finding| self.options.kinds.contains(finding.kind));
-        fix::suggest(&mut findings, self.policy);
+        fix::suggest(&mut findings);
         self.recognize(&mut findings);
         identify_new(&mut findings, self.policy);
         Some(findings)
@@ -220,6 +220,7 @@ impl Again<'_> {
         }
         if let Some(conflict) = &mut kept.conflicts_with {
             conflict.rule = self.now(conflict.rule)?;
+            conflict.first = self.now(conflict.first)?;
         }
         kept.witness = kept.witness.map(|packet| packet.with_time(self.options.at));
         kept.fix = match kept.fix {
@@ -286,11 +287,9 @@ impl Again<'_> {
                 self.hulls.get(*rule).into_iter().for_each(|hull| differ.add(*hull));
             }
         }
-        let mut redundant: Vec<&mut Finding> = findings
-            .iter_mut()
-            .filter(|it| it.kind == FindingKind::Redundant && !it.logs)
-            .collect();
-        redundant.sort_by_key(|finding| finding.rule);
+        let mut redundant: Vec<&mut Finding> =
+            findings.iter_mut().filter(|it| it.kind == FindingKind::Redundant).collect();
+        redundant.sort_by_key(|finding| (finding.logs, finding.rule));
         for finding in redundant {
             let rule = finding.rule;
             let hull = self.hulls.get(rule).copied()?;
@@ -318,7 +317,7 @@ impl Again<'_> {
                     *other = self.now(*other)?;
                 }
             }
-            let goes = finding.together.is_empty();
+            let goes = !finding.logs && finding.together.is_empty();
             if let Some(own) = gone.get_mut(rule) {
                 *own = goes;
             }

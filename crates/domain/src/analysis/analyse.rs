@@ -59,7 +59,7 @@ pub(super) fn analyse_with_grounds(
     }
     analysis.findings.extend(simple.findings);
     analysis.findings.retain(|finding| options.kinds.contains(finding.kind));
-    fix::suggest(&mut analysis.findings, policy);
+    fix::suggest(&mut analysis.findings);
     identify(&mut analysis.findings, policy);
     (analysis, grounds)
 }
@@ -126,7 +126,7 @@ fn outcome(context: &Context<'_>, options: &AnalysisOptions, grounds: &mut Groun
     }
     if seeks_redundant {
         // What may go at the same time depends on which hidden rules are to go.
-        fix::suggest(&mut outcome.findings, context.policy);
+        fix::suggest(&mut outcome.findings);
         together(context, &mut outcome);
     }
     if wants(&[FindingKind::NeverMatches]) {

@@ -32,7 +32,8 @@ pub(super) fn permissive(
                 if !(is_large || permits.any_service || permits.any_destination) {
                     continue;
                 }
-                let is_serious = is_large || permits.any_service && permits.any_destination;
+                let is_any_to_any = permits.is_any_service_everywhere && permits.any_destination;
+                let is_serious = is_large || is_any_to_any;
                 let severity = if is_serious { Severity::Warning } else { Severity::Info };
                 let finding = Finding::new(FindingKind::Permissive, severity, context.index(slot));
                 let evidence = Evidence::Permits {
@@ -40,6 +41,7 @@ pub(super) fn permissive(
                     addresses: permits.addresses,
                     any_service: permits.any_service,
                     any_destination: permits.any_destination,
+                    is_any_service_everywhere: permits.is_any_service_everywhere,
                 };
                 outcome.findings.push(Finding { evidence, ..finding });
             }
@@ -47,10 +49,13 @@ pub(super) fn permissive(
     }
 }
 
+#[derive(Default)]
 struct Permits {
     addresses: f64,
     any_service: bool,
     any_destination: bool,
+    /// Whether it permits every service to every one of its destinations.
+    is_any_service_everywhere: bool,
 }
 
 /// How much a rule permits in a family; none if it has no packet of it.
@@ -60,26 +65,31 @@ fn permits(context: &Context<'_>, slot: Slot, family: Family) -> Option<Permits>
     let (all_ports, all_addresses) =
         (space.sets.get(space.ports), space.sets.get(family_space.addresses));
     let [tcp, udp] = [Protocol::TCP, Protocol::UDP].map(|it| u32::from(it.0));
-    let mut permits = Permits { addresses: 0.0, any_service: false, any_destination: false };
+    let mut permits = Permits::default();
     let parts = space.parts(slot, family);
     for part in parts {
         let protocols = space.sets.get(part.protocols);
         let has_both = has(protocols, tcp) && has(protocols, udp);
         // The groups of a side are disjoint, and the sides are independent.
-        let side = |side| {
-            let groups = space.sides.groups(side);
-            let addresses = groups.iter().map(|it| space.sets.get(it.addresses));
-            let size: f64 = addresses.map(|set| family_space.ranks.size(set)).sum();
-            let takes_all = groups.iter().any(|it| space.sets.get(it.field) == all_ports);
-            (size / family_space.ranks.all(), takes_all)
+        let addresses = |side, is_asked: &dyn Fn(&[Range]) -> bool| {
+            let groups = space.sides.groups(side).iter();
+            let asked = groups.filter(|it| is_asked(space.sets.get(it.field)));
+            let ranges = asked.flat_map(|it| space.sets.get(it.addresses).iter().copied());
+            normalized(ranges.collect())
         };
-        let ((sources, from_all), (destinations, to_all)) =
-            (side(part.source), side(part.destination));
+        let takes_all = |field: &[Range]| field == all_ports;
+        let share = |set: &[Range]| family_space.ranks.size(set) / family_space.ranks.all();
+        let (sources, destinations) =
+            (addresses(part.source, &|_| true), addresses(part.destination, &|_| true));
+        let from_all = !addresses(part.source, &takes_all).is_empty();
+        let open = addresses(part.destination, &takes_all);
         // Different parts are about different protocols; TCP and UDP are always in the same one.
-        permits.addresses = permits.addresses.max(sources * destinations);
-        permits.any_service |= has_both && from_all && to_all;
-        let mut groups = space.sides.groups(part.destination).iter();
-        permits.any_destination |= groups.any(|it| space.sets.get(it.addresses) == all_addresses);
+        permits.addresses = permits.addresses.max(share(&sources) * share(&destinations));
+        permits.any_destination |= destinations == all_addresses;
+        if has_both && from_all && !open.is_empty() {
+            permits.any_service = true;
+            permits.is_any_service_everywhere |= open == destinations;
+        }
     }
     (!parts.is_empty()).then_some(permits)
 }

@@ -163,7 +163,7 @@ fn repeated(solver: &mut Solver<'_>, equal: Slot, outcome: &mut Outcome) -> Opti
     Some(Finding {
         kind: FindingKind::Contradiction,
         severity: contradiction_severity(effect),
-        conflicts_with: Some(Conflict { rule, share: 1.0 }),
+        conflicts_with: Some(Conflict { rule, share: 1.0, first: rule }),
         effect,
         witness: Some(witness),
         ..finding
@@ -226,7 +226,8 @@ fn unreachable(
         Ok(Some(found)) => {
             let rule = context.index(found.rule);
             finding.witness = Some(shown(context, found.rule, slot, &found.hole, outcome)?);
-            finding.conflicts_with = Some(Conflict { rule, share: found.share });
+            let first = context.index(found.first);
+            finding.conflicts_with = Some(Conflict { rule, share: found.share, first });
             finding.effect = Effect::of(own, context.action(Some(found.rule)));
             let most = context.limits().packets;
             (finding.packets, finding.is_packets_complete) =

@@ -186,7 +186,7 @@ fn distinguish(hash: &mut Sha256, evidence: &Evidence) {
             hash.update(service.ports.last().to_be_bytes());
             hash.update(family.as_str());
         }
-        Evidence::Permits { family, addresses: _, any_service: _, any_destination: _ } => {
+        Evidence::Permits { family, .. } => {
             hash.update(family.as_str());
         }
     }

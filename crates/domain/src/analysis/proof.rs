@@ -113,6 +113,8 @@ pub(super) struct Terminating {
     pub(super) share: f64,
     /// Packets of the hidden rule that it decides.
     pub(super) hole: Hole,
+    /// The first rule with the same effect that decides some.
+    pub(super) first: Slot,
 }
 
 /// The earlier rule of another action with the largest overlap among those that decide some packet of
@@ -149,21 +151,37 @@ pub(super) fn terminating(
         meter.check()?;
     }
     others.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
-    for (_, share, rule) in others {
+    let mut decided = |rule: Slot, meter: &mut Meter<'_>| -> Result<Option<Hole>, Obstacle> {
         meter.check()?;
         if covers.has_one(rule, meter) {
-            continue;
+            return Ok(None);
         }
         let takes = |it: Slot| it < rule;
-        let hole = match common_packet(solver, rule) {
-            Some(hole) => Some(hole),
-            None => solver.find_hole(Scope::Before, Some(rule), &takes, meter, &mut Vec::new())?,
-        };
-        if let Some(hole) = hole {
-            return Ok(Some(Terminating { rule, share, hole }));
+        match common_packet(solver, rule) {
+            Some(hole) => Ok(Some(hole)),
+            None => solver.find_hole(Scope::Before, Some(rule), &takes, meter, &mut Vec::new()),
+        }
+    };
+    let mut found: Option<Terminating> = None;
+    let mut is_mild = false;
+    for (mild, share, rule) in &others {
+        if let Some(hole) = decided(*rule, meter)? {
+            found = Some(Terminating { rule: *rule, share: *share, hole, first: *rule });
+            is_mild = *mild;
+            break;
         }
     }
-    Ok(None)
+    let Some(mut found) = found else { return Ok(None) };
+    let mut earlier: Vec<Slot> =
+        others.iter().filter(|it| it.0 == is_mild && it.2 < found.rule).map(|it| it.2).collect();
+    earlier.sort_unstable();
+    for rule in earlier {
+        if decided(rule, meter)?.is_some() {
+            found.first = rule;
+            break;
+        }
+    }
+    Ok(Some(found))
 }
 
 /// The rules near a hidden one that are all of their bounds: one of them often covers what the hidden

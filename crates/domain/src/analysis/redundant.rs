@@ -74,13 +74,66 @@ struct Successors {
 fn successors(context: &Context<'_>, slot: Slot) -> Successors {
     let is_there = |slot: Slot| context.is_active(slot);
     let mut rules = Vec::new();
-    let is_minimal = find_successors(Solver::new(context, slot, &is_there), &mut rules);
+    let mut is_minimal = find_successors(Solver::new(context, slot, &is_there), &mut rules);
+    match with_those_before(context, slot, &rules) {
+        Ok(None) => {}
+        Ok(Some(all)) => (rules, is_minimal) = all,
+        Err(obstacle) => is_minimal = Err(obstacle),
+    }
     let mut because: Vec<Cover> = rules
         .iter()
         .map(|rule| Cover { rule: context.index(*rule), share: share(&context.space, slot, *rule) })
         .collect();
     because.sort_by(|a, b| b.share.total_cmp(&a.share).then(a.rule.cmp(&b.rule)));
     Successors { because, is_minimal }
+}
+
+/// Rules of another action can be between a redundant rule and the rules that cover it. Other rules then
+/// take their packets before, and belong to the proof. Returns all that do; none if `rules` are enough.
+///
+/// # Errors
+/// Returns an [`Obstacle`] if the budget is used up.
+fn with_those_before(
+    context: &Context<'_>,
+    slot: Slot,
+    rules: &[Slot],
+) -> Result<Option<(Vec<Slot>, Result<(), Obstacle>)>, Obstacle> {
+    let own = context.action(Some(slot));
+    let is_own = |rule: Slot| context.action(Some(rule)) == own;
+    let mut meter = context.budget.meter(context.limits().steps);
+    let later = |it: Slot| it > slot && context.is_active(it);
+    let near =
+        Neighbors::all_later(&context.space, slot, &later, &mut meter)?.rules(&context.space);
+    let last = rules.iter().copied().max().unwrap_or(slot);
+    if near.iter().all(|rule| *rule > last || is_own(*rule)) {
+        return Ok(None);
+    }
+    let mut is_enough = |rules: &[Slot]| {
+        let is_there =
+            |it: Slot| context.is_active(it) && (it <= slot || !is_own(it) || rules.contains(&it));
+        let mut solver = Solver::new(context, slot, &is_there);
+        let takes = |it: Slot| it < slot || rules.contains(&it);
+        // The default may have the same action, but decides none of the packets.
+        let hole = solver.find_hole(Scope::All, None, &takes, &mut meter, &mut Vec::new())?;
+        Ok(hole.is_none() && solver.find_difference(&mut meter)?.is_none())
+    };
+    if is_enough(rules)? {
+        return Ok(None);
+    }
+    let mut all: Vec<Slot> = near.into_iter().filter(|rule| is_own(*rule)).collect();
+    // Those that contain least go first.
+    let mut order: Vec<(f64, Slot)> =
+        all.iter().map(|rule| (share(&context.space, slot, *rule), *rule)).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+    for (_, rule) in order {
+        let without: Vec<Slot> = all.iter().copied().filter(|it| *it != rule).collect();
+        match is_enough(&without) {
+            Ok(true) => all = without,
+            Ok(false) => {}
+            Err(obstacle) => return Ok(Some((all, Err(obstacle)))),
+        }
+    }
+    Ok(Some((all, Ok(()))))
 }
 
 /// Finds the rules of [`Successors`]. If it returns an [`Obstacle`], the rules that it has found by
@@ -140,11 +193,12 @@ pub(super) fn together(context: &Context<'_>, outcome: &mut Outcome) {
             set(&mut gone, slot);
         }
     }
-    redundant.retain(|it| !it.logs);
-    redundant.sort_by_key(|finding| finding.rule);
+    // Nobody is told to delete a rule that logs, so it is there for all others.
+    redundant.sort_by_key(|finding| (finding.logs, finding.rule));
     for finding in redundant {
         let Some(slot) = context.slot(finding.rule) else { continue };
         match without_gone(context, slot, finding.until, &|it| is_set(&gone, it)) {
+            Ok(None) if finding.logs => {}
             Ok(None) => set(&mut gone, slot),
             Ok(Some(together)) => finding.together = together,
             Err(obstacle) => undecided.push((obstacle, slot)),

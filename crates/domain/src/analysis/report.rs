@@ -221,6 +221,8 @@ pub struct Conflict {
     pub rule: RuleIndex,
     /// The share of the hidden rule that it contains.
     pub share: f64,
+    /// The first earlier rule with the same effect that decides packets of the hidden rule.
+    pub first: RuleIndex,
 }
 
 /// What a finding of some kinds knows in addition.
@@ -246,10 +248,12 @@ pub enum Evidence {
         family: Family,
         /// The share of all pairs of addresses.
         addresses: f64,
-        /// Whether it permits all ports of TCP and of UDP.
+        /// Whether it permits all ports of TCP and of UDP to some destination.
         any_service: bool,
         /// Whether it permits every destination.
         any_destination: bool,
+        /// Whether it permits all ports of TCP and of UDP to all of its destinations.
+        is_any_service_everywhere: bool,
     },
     /// The number of earlier rules ([`FindingKind::Correlated`], [`FindingKind::Generalises`]).
     Pairs(u64),
@@ -315,7 +319,8 @@ pub struct Finding {
     /// the fault resolves itself then, the severity is [`Severity::Info`]. An exposed service is no
     /// matter of one rule: there, this is the first instant at which other rules expose it.
     pub until: Option<Instant>,
-    /// Other redundant rules that may not be deleted together with this one.
+    /// Other rules that the analysis suggests to delete, and that may not be deleted together with this
+    /// one.
     pub together: Vec<RuleIndex>,
     /// Whether the rule logs its matches, so that it has an effect although it changes no verdict.
     pub logs: bool,

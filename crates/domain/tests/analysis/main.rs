@@ -134,6 +134,8 @@ impl<'a> Verdicts<'a> {
             assert_eq!(finding.effect, effects.iter().copied().find(Option::is_some).flatten());
             if let Some(conflict) = conflict {
                 assert!(others.contains(&conflict.rule), "{finding:?}");
+                let same = others.iter().zip(&effects).find(|it| *it.1 == finding.effect);
+                assert_eq!(same.map(|it| *it.0), Some(conflict.first), "{finding:?}");
                 let witness = finding.witness.as_ref().unwrap();
                 assert!(naive::matches(&self.rules[rule], witness));
                 let first = self.rules.iter().position(|it| naive::matches(it, witness));
@@ -153,19 +155,26 @@ impl<'a> Verdicts<'a> {
         let later: Vec<usize> = finding.because.iter().map(|it| it.rule).collect();
         assert!(later.iter().all(|it| *it > rule), "{finding:?}");
         if finding.kind == FindingKind::Redundant {
-            let mut decided = self.decided_by(rule);
-            assert!(decided.all(|packet| later.iter().any(|it| self.matches[packet][*it])));
+            let packets: Vec<usize> = self.decided_by(rule).collect();
+            let is_proof = |because: &[usize]| {
+                packets.iter().all(|packet| self.decide_instead(because, rule, *packet))
+            };
+            assert!(is_proof(&later), "{finding:?} {:#?}", self.rules);
             assert!(finding.is_minimal, "{finding:?}");
             for left_out in &later {
-                let mut rest = later.iter().filter(|it| *it != left_out);
-                let mut decided = self.decided_by(rule);
-                assert!(
-                    !decided.all(|packet| rest.clone().any(|it| self.matches[packet][*it])),
-                    "{finding:?} {:?}",
-                    rest.next()
-                );
+                let rest: Vec<usize> = later.iter().copied().filter(|it| it != left_out).collect();
+                assert!(!is_proof(&rest), "{finding:?} {rest:?} {:#?}", self.rules);
             }
         }
+    }
+
+    /// Whether one of some rules decides a packet instead of an earlier one, before any rule of another
+    /// action does.
+    fn decide_instead(&self, because: &[usize], rule: usize, packet: usize) -> bool {
+        let is_there =
+            |it: &usize| because.contains(it) || self.rules[*it].action != self.rules[rule].action;
+        let mut later = (rule + 1..self.rules.len()).filter(is_there);
+        later.find(|it| self.matches[packet][*it]).is_some_and(|it| because.contains(&it))
     }
 
     fn is_same_without(&self, gone: &[usize]) -> bool {
@@ -192,7 +201,11 @@ impl<'a> Verdicts<'a> {
             .map(|it| it.rule)
             .collect();
         assert!(self.is_same_without(&gone), "{gone:?}");
-        for finding in findings.filter(|it| redundant(it) && !it.together.is_empty()) {
+        for finding in findings.filter(|it| it.kind == FindingKind::Redundant) {
+            if finding.together.is_empty() {
+                let all: Vec<usize> = gone.iter().copied().chain([finding.rule]).collect();
+                assert!(self.is_same_without(&all), "{finding:?}");
+            }
             assert!(finding.together.iter().all(|it| gone.contains(it)), "{finding:?}");
         }
     }

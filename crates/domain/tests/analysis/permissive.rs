@@ -74,3 +74,22 @@ fn any_service_to_any_destination_is_a_warning_and_one_of_them_information() {
     assert_eq!(permits(from_one(&["udp"])), Some((Severity::Info, false, true)));
     assert_eq!(permits(from_one(&["icmp"])), Some((Severity::Info, false, true)));
 }
+
+#[test]
+fn entries_with_their_own_ports_do_not_hide_how_much_a_rule_permits() {
+    let with_port = |address: &str, port: &str| Endpoint {
+        port: Some(PortRange::parse(port).unwrap()),
+        ..endpoint(address)
+    };
+    let to = |protocols: &[&str], destinations: Vec<Endpoint>| RuleParts {
+        sources: vec![endpoint("192.0.2.10")],
+        destinations,
+        ..to_one_address(protocols, &[])
+    };
+    // The ports of one entry divide the addresses of the other.
+    let web = vec![with_port("any", "80"), with_port("198.51.100.0/24", "81")];
+    assert_eq!(permits(to(&["tcp"], web)), Some((Severity::Info, false, true)));
+    // Every service to one destination, and one service to all.
+    let both = vec![with_port("any", "80"), endpoint("198.51.100.1")];
+    assert_eq!(permits(to(&["tcp", "udp"], both)), Some((Severity::Info, true, true)));
+}

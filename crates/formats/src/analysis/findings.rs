@@ -117,7 +117,8 @@ pub struct FindingView {
     pub because: Vec<CoverView>,
     /// Whether none of these rules can be left out. If false, they are still a proof.
     pub minimal: bool,
-    /// The earlier rule of another action that decides the most packets instead of the rule.
+    /// The earlier rule of another action with the largest overlap among those that decide packets
+    /// instead of the rule.
     pub conflicts_with: Option<CoverView>,
     /// What that does: `opens` if it lets packets through that the rule would stop, or `closes`.
     pub effect: Option<&'static str>,
@@ -129,7 +130,7 @@ pub struct FindingView {
     pub packets_complete: bool,
     /// The first instant at which the finding may no longer hold, because a rule starts or expires.
     pub until: Option<String>,
-    /// Redundant rules that may not be deleted together with this one.
+    /// Other rules whose deletion is suggested, and that may not be deleted together with this one.
     pub together: Vec<RuleNameView>,
     /// Whether the rule logs its matches, so that its deletion has an effect.
     pub logs: bool,
@@ -314,7 +315,8 @@ impl FindingView {
             detail: detail(finding, subject),
             because: because.iter().map(|Cover { rule, share }| cover(*rule, *share)).collect(),
             minimal: *is_minimal,
-            conflicts_with: conflicts_with.map(|Conflict { rule, share }| cover(rule, share)),
+            conflicts_with: conflicts_with
+                .map(|Conflict { rule, share, first: _ }| cover(rule, share)),
             effect: effect.map(|effect| effect.as_str()),
             witness: witness.as_ref().map(Into::into),
             packets: packets.iter().map(Into::into).collect(),

@@ -136,6 +136,14 @@ fn texts<T: ToString>(values: &[T]) -> Vec<String> {
 }
 
 impl PacketSetView {
+    /// Whether it names no addresses, and ICMP types or codes neither.
+    const fn is_anywhere(&self) -> bool {
+        self.sources.is_empty()
+            && self.destinations.is_empty()
+            && self.icmp_types.is_empty()
+            && self.icmp_codes.is_empty()
+    }
+
     /// The set in words: `tcp from 10.0.0.0/8 to any, port 22`.
     #[must_use]
     pub fn in_words(&self) -> String {
@@ -153,6 +161,10 @@ impl PacketSetView {
         let mut text = match (self.family, &protocols) {
             (Some(family), Protocols::Any) => family.to_owned(),
             (_, Protocols::Any) => "any protocol".to_owned(),
+            // Neither the addresses nor the protocols show it.
+            (Some(family), Protocols::Listed(listed)) if self.is_anywhere() => {
+                format!("{family} {}", some(listed, ""))
+            }
             (_, Protocols::Listed(listed)) => some(listed, ""),
             // "any" needs its family: a list of protocols often shows it, this does not.
             (Some(family), Protocols::AllBut(missing)) => {
@@ -189,6 +201,9 @@ enum Protocols {
     AllBut(Vec<String>),
 }
 
+/// So many protocols are always listed.
+const FEW: usize = 6;
+
 /// The shorter words for protocols of a family, which can be some 250.
 fn protocols_in_words(family: Option<&str>, names: &[String]) -> Protocols {
     let numbers: BTreeSet<u8> =
@@ -203,8 +218,9 @@ fn protocols_in_words(family: Option<&str>, names: &[String]) -> Protocols {
     };
     let (listed, missing): (Vec<u8>, Vec<u8>) =
         (0..=u8::MAX).filter(exists).partition(|number| numbers.contains(number));
+    let is_few = listed.len() <= FEW;
     let (listed, missing) = (in_ranges(&listed), in_ranges(&missing));
-    if !missing.is_empty() && missing.len() < listed.len() {
+    if !is_few && !missing.is_empty() && missing.len() < listed.len() {
         Protocols::AllBut(missing)
     } else {
         Protocols::Listed(listed)
@@ -278,8 +294,8 @@ impl From<&GivenPacket> for PacketView {
 /// A packet in words: `tcp 192.0.2.1:49152 -> 198.51.100.10:443`.
 #[must_use]
 pub fn packet_in_words(packet: &Packet) -> String {
-    let (protocol, source, destination): (Protocol, IpAddr, IpAddr) =
-        (packet.protocol(), packet.source(), packet.destination());
+    let protocol = in_words(packet.protocol());
+    let (source, destination): (IpAddr, IpAddr) = (packet.source(), packet.destination());
     match packet.payload() {
         Payload::Ports { source: from, destination: to } => {
             let (source, destination) =
@@ -441,10 +457,13 @@ mod tests {
         };
         assert_eq!(but(&[6]), "ipv4, any protocol but tcp from any to any");
         assert_eq!(but(&[1, 6, 17]), "ipv4, any protocol but icmp, tcp, udp from any to any");
-        assert_eq!(in_words(v4, [6, 17].into_iter()), "tcp, udp from any to any");
-        assert_eq!(in_words(v4, 100..=200), "protocols 100-200 from any to any");
-        assert_eq!(in_words(v4, [0, 1, 2, 17].into_iter()), "protocols 0-2, udp from any to any");
-        assert_eq!(in_words(v4, [47, 99].into_iter()), "gre, protocol 99 from any to any");
+        assert_eq!(in_words(v4, [6, 17].into_iter()), "ipv4 tcp, udp from any to any");
+        assert_eq!(in_words(v4, 100..=200), "ipv4 protocols 100-200 from any to any");
+        assert_eq!(
+            in_words(v4, [0, 1, 2, 17].into_iter()),
+            "ipv4 protocols 0-2, udp from any to any"
+        );
+        assert_eq!(in_words(v4, [47, 99].into_iter()), "ipv4 gre, protocol 99 from any to any");
         // icmpv6 exists in one family only.
         let both = in_words(None, (0..=255).filter(|it| *it != 6));
         assert_eq!(both, "any protocol but tcp from any to any");

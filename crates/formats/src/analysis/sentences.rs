@@ -188,7 +188,7 @@ const fn deletion(finding: &Finding) -> &'static str {
 
 fn contradiction(finding: &Finding, subject: &Subject<'_>) -> String {
     let rule = subject.named(finding.rule);
-    let Some(Conflict { rule: earlier, share: _ }) = finding.conflicts_with else {
+    let Some(Conflict { rule: earlier, .. }) = finding.conflicts_with else {
         return format!("Rule {rule} contradicts an earlier rule for the same packets.");
     };
     format!(
@@ -264,15 +264,27 @@ fn redundant(finding: &Finding, subject: &Subject<'_>) -> String {
 fn permissive(finding: &Finding, subject: &Subject<'_>) -> String {
     let rule = subject.named(finding.rule);
     let action = subject.action(finding.rule);
-    let Evidence::Permits { family, addresses, any_service, any_destination } = finding.evidence
+    let Evidence::Permits {
+        family,
+        addresses,
+        any_service,
+        any_destination,
+        is_any_service_everywhere,
+    } = finding.evidence
     else {
         return format!("Rule {rule} ({action}) permits more than a rule should.");
     };
-    let service = if any_service { "every service" } else { "its services" };
-    let destination = if any_destination { "to every destination" } else { "to its destinations" };
+    let destinations = if any_destination { "every destination" } else { "its destinations" };
+    let services = match (any_service, is_any_service_everywhere) {
+        (true, true) => format!("every service to {destinations}"),
+        (true, false) => {
+            format!("some services to {destinations}, and every service to some of them")
+        }
+        (false, _) => format!("its services to {destinations}"),
+    };
     format!(
-        "Rule {rule} ({action}) permits {service} {destination}: {} of all pairs of {} addresses. \
-         Name the addresses and services that are needed.",
+        "Rule {rule} ({action}) permits {services}: {} of all pairs of {} addresses. Name the \
+         addresses and services that are needed.",
         percent(addresses),
         in_words(family)
     )
@@ -347,7 +359,9 @@ fn rules(subject: &Subject<'_>, rules: &[RuleIndex]) -> String {
 /// A share in percent: two digits that count.
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
-    if percent >= 10.0 || percent == 0.0 {
+    if percent < 100.0 && percent >= 99.5 {
+        "more than 99 %".to_owned()
+    } else if percent >= 10.0 || percent == 0.0 {
         format!("{percent:.0} %")
     } else if percent >= 0.01 {
         format!("{percent:.2} %")

@@ -81,7 +81,7 @@ fn finding(kind: FindingKind) -> Finding {
     let first = vec![cover(0)];
     match kind {
         FindingKind::Contradiction => Finding {
-            conflicts_with: Some(Conflict { rule: 0, share: 1.0 }),
+            conflicts_with: Some(Conflict { rule: 0, share: 1.0, first: 0 }),
             effect: Some(Effect::Opens),
             because: first,
             witness: Some(packet()),
@@ -92,7 +92,7 @@ fn finding(kind: FindingKind) -> Finding {
         }
         FindingKind::Unreachable => Finding {
             because: first,
-            conflicts_with: Some(Conflict { rule: 0, share: 0.5 }),
+            conflicts_with: Some(Conflict { rule: 0, share: 0.5, first: 0 }),
             effect: Some(Effect::Opens),
             witness: Some(packet()),
             packets: vec![PacketSet { protocols: vec![Protocol::TCP], ..PacketSet::default() }],
@@ -131,6 +131,7 @@ fn finding(kind: FindingKind) -> Finding {
                 addresses: 0.5,
                 any_service: true,
                 any_destination: false,
+                is_any_service_everywhere: true,
             },
             ..one(Severity::Warning)
         },
