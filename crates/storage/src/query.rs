@@ -200,7 +200,7 @@ pub(crate) fn implied_total(request: &PageRequest, rows: usize, has_more: bool) 
         Counting::Exact => u64::MAX,
     };
     let is_by_number = matches!(request.start(), Start::Page(_) | Start::First);
-    // A page behind the end shows nothing of the length.
+    // A page after the end shows nothing of the length.
     let is_last = !has_more && (rows > 0 || request.offset() == 0);
     let count = request.offset().saturating_add(u64::try_from(rows).unwrap_or(u64::MAX));
     (is_by_number && is_last && count <= most).then_some(Total { count, is_exact: true })

@@ -77,7 +77,7 @@ fn successors(context: &Context<'_>, slot: Slot) -> Successors {
     let mut is_minimal = find_successors(Solver::new(context, slot, &is_there), &mut rules);
     match with_those_before(context, slot, &rules) {
         Ok(None) => {}
-        Ok(Some(all)) => (rules, is_minimal) = all,
+        Ok(Some(all)) => (rules, is_minimal) = (all.rules, all.is_minimal),
         Err(obstacle) => is_minimal = Err(obstacle),
     }
     let mut because: Vec<Cover> = rules
@@ -86,6 +86,12 @@ fn successors(context: &Context<'_>, slot: Slot) -> Successors {
         .collect();
     because.sort_by(|a, b| b.share.total_cmp(&a.share).then(a.rule.cmp(&b.rule)));
     Successors { because, is_minimal }
+}
+
+/// The rules of a proof, and whether none of them can be left out, or why that is not known.
+struct Proven {
+    rules: Vec<Slot>,
+    is_minimal: Result<(), Obstacle>,
 }
 
 /// Rules of another action can be between a redundant rule and the rules that cover it. Other rules then
@@ -97,7 +103,7 @@ fn with_those_before(
     context: &Context<'_>,
     slot: Slot,
     rules: &[Slot],
-) -> Result<Option<(Vec<Slot>, Result<(), Obstacle>)>, Obstacle> {
+) -> Result<Option<Proven>, Obstacle> {
     let own = context.action(Some(slot));
     let is_own = |rule: Slot| context.action(Some(rule)) == own;
     let mut meter = context.budget.meter(context.limits().steps);
@@ -130,10 +136,10 @@ fn with_those_before(
         match is_enough(&without) {
             Ok(true) => all = without,
             Ok(false) => {}
-            Err(obstacle) => return Ok(Some((all, Err(obstacle)))),
+            Err(obstacle) => return Ok(Some(Proven { rules: all, is_minimal: Err(obstacle) })),
         }
     }
-    Ok(Some((all, Ok(()))))
+    Ok(Some(Proven { rules: all, is_minimal: Ok(()) }))
 }
 
 /// Finds the rules of [`Successors`]. If it returns an [`Obstacle`], the rules that it has found by
@@ -193,7 +199,7 @@ pub(super) fn together(context: &Context<'_>, outcome: &mut Outcome) {
             set(&mut gone, slot);
         }
     }
-    // Nobody is told to delete a rule that logs, so it is there for all others.
+    // No deletion of a rule that logs is suggested, so it is there for all others.
     redundant.sort_by_key(|finding| (finding.logs, finding.rule));
     for finding in redundant {
         let Some(slot) = context.slot(finding.rule) else { continue };

@@ -359,7 +359,7 @@ fn rules(subject: &Subject<'_>, rules: &[RuleIndex]) -> String {
 /// A share in percent: two digits that count.
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
-    if percent < 100.0 && percent >= 99.5 {
+    if (99.5..100.0).contains(&percent) {
         "more than 99 %".to_owned()
     } else if percent >= 10.0 || percent == 0.0 {
         format!("{percent:.0} %")

@@ -110,7 +110,7 @@ pub(crate) fn measure(database: &str, floor: (&str, &Server, Load), on: &Server)
     );
 }
 
-/// Measures inspections with adversarial families, each beside the plain set of the same size.
+/// Measures inspections with adversarial families, each compared with the plain set of the same size.
 pub(crate) fn adversarial(database: &str, on: &Server) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for plain in [Family::Plain, Family::PlainV6] {

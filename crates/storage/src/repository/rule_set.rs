@@ -215,9 +215,9 @@ impl SeaUnitOfWork {
         let backend = self.db().get_database_backend();
         let mut made: Vec<Rule> = Vec::with_capacity(specs.len());
         let mut left = specs.into_iter();
-        let mut next = || -> StoreResult<Option<(Vec<(Mark, RuleSpec)>, Statement)>> {
+        let mut next = || -> StoreResult<Option<(Marked, Statement)>> {
             let chunk = left.by_ref().take(ROWS_PER_INSERT).map(|spec| Ok((new_mark()?, spec)));
-            let chunk = chunk.collect::<StoreResult<Vec<(Mark, RuleSpec)>>>()?;
+            let chunk = chunk.collect::<StoreResult<Marked>>()?;
             if chunk.is_empty() {
                 return Ok(None);
             }
@@ -316,6 +316,9 @@ impl SeaUnitOfWork {
         self.insert_all(Derived::new(rules, firewall, labels)).await
     }
 }
+
+/// New rules, each with the mark of its state.
+type Marked = Vec<(Mark, RuleSpec)>;
 
 /// The rows that are derived from some rules, made when they are needed.
 struct Derived<I, A> {
