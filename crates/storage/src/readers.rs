@@ -377,3 +377,90 @@ impl ConnectionTrait for Lent {
 fn failed(error: SqlxError) -> DbErr {
     DbErr::Query(RuntimeErr::SqlxError(error.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(200);
+
+    fn readers(folder: &std::path::Path, max: u32) -> Arc<Readers> {
+        let options = SqliteConnectOptions::new()
+            .filename(folder.join("a.db"))
+            .create_if_missing(true)
+            .journal_mode(sea_orm::sqlx::sqlite::SqliteJournalMode::Wal);
+        Readers::new(options, None, None, PATIENCE, max)
+    }
+
+    async fn number(lent: &Lent, sql: &str) -> Result<i64, DbErr> {
+        let statement = Statement::from_string(DbBackend::Sqlite, sql);
+        lent.query_one_raw(statement).await?.unwrap().try_get_by_index(0)
+    }
+
+    /// Waits until no connection is in use.
+    async fn settled(readers: &Readers) {
+        while readers.state().in_use > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_connections_are_lent_than_there_may_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = readers(folder.path(), 2);
+        let first = readers.lend(Reads::EachByItself, None).await.unwrap();
+        let _second = readers.lend(Reads::EachByItself, None).await.unwrap();
+        let third = readers.lend(Reads::EachByItself, None).await;
+        assert!(matches!(third, Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))));
+        assert_eq!(readers.state(), PoolState { idle: 0, in_use: 2, max: 2 });
+        drop(first);
+        let third = readers.lend(Reads::EachByItself, None).await.unwrap();
+        assert_eq!(number(&third, "SELECT 7").await.unwrap(), 7);
+        third.end().await.unwrap();
+        assert_eq!(readers.state(), PoolState { idle: 1, in_use: 1, max: 2 });
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_begins_with_its_first_statement_and_ends_when_it_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = readers(folder.path(), 2);
+        let writer = readers.lend(Reads::EachByItself, None).await.unwrap();
+        writer.execute_unprepared("CREATE TABLE a (b)").await.unwrap();
+        let snapshot = readers.lend(Reads::OneState, None).await.unwrap();
+        writer.execute_unprepared("INSERT INTO a VALUES (1)").await.unwrap();
+        let count = "SELECT count(*) FROM a";
+        assert_eq!(number(&snapshot, count).await.unwrap(), 1);
+        writer.execute_unprepared("INSERT INTO a VALUES (2)").await.unwrap();
+        assert_eq!(number(&snapshot, count).await.unwrap(), 1);
+        assert_eq!(number(&writer, count).await.unwrap(), 2);
+        drop((snapshot, writer));
+        settled(&readers).await;
+        let fresh = readers.lend(Reads::OneState, None).await.unwrap();
+        assert_eq!(number(&fresh, count).await.unwrap(), 2);
+        fresh.end().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_statement_that_is_given_up_is_stopped_and_its_connection_lent_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = readers(folder.path(), 1);
+        let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
+                       SELECT count(*) FROM n";
+        for reads in [Reads::EachByItself, Reads::OneState] {
+            let stop = Stop::new(None);
+            let lent = readers.lend(reads, Some(Arc::clone(&stop))).await.unwrap();
+            let held = crate::stop::StopOnDrop(stop);
+            assert!(tokio::time::timeout(PATIENCE, number(&lent, endless)).await.is_err());
+            drop((lent, held));
+            settled(&readers).await;
+            let next = readers.lend(reads, None).await.unwrap();
+            assert_eq!(number(&next, "SELECT 7").await.unwrap(), 7);
+            next.end().await.unwrap();
+            assert_eq!(readers.state(), PoolState { idle: 1, in_use: 0, max: 1 });
+        }
+        readers.close().await.unwrap();
+        let closed = readers.lend(Reads::EachByItself, None).await;
+        assert!(matches!(closed, Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))));
+        assert_eq!(readers.state().idle, 0);
+    }
+}

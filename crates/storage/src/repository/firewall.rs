@@ -165,7 +165,7 @@ impl FirewallReader for SeaUnitOfWork {
         Ok(row.map(Model::from).map(mapping::firewall).transpose()?)
     }
 
-    /// One statement, one more for the total, and at most two more to find out how a filter is best
+    /// One statement, at most one more for the total, and at most two more to find out how a filter is best
     /// answered.
     async fn page(
         &mut self,

@@ -172,7 +172,7 @@ impl PolicyReader for SeaUnitOfWork {
         Ok(row.map(mapping::policy).transpose()?)
     }
 
-    /// One statement, one more for the total, and at most two more to find out how a filter is best
+    /// One statement, at most one more for the total, and at most two more to find out how a filter is best
     /// answered.
     async fn page(
         &mut self,

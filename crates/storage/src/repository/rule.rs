@@ -92,7 +92,7 @@ impl RuleReader for SeaUnitOfWork {
         Ok(row.map(mapping::rule).transpose()?)
     }
 
-    /// One statement, or two after a position whose value is absent. One more for the total, and at
+    /// One statement, or two after a position whose value is absent. At most one more for the total, and at
     /// most two more to choose how a filter is answered.
     async fn page(
         &mut self,
