@@ -159,6 +159,11 @@ pub fn fold(text: &str) -> String {
 #[must_use]
 pub fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 80;
+    // Each request shows its path and its subject; nearly all of them are plain.
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\'' | b'\\');
+    if text.len() <= MAX_CHARS && text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len().min(4 * MAX_CHARS));
     for character in text.chars().take(MAX_CHARS) {
         show(character, &mut out);
@@ -172,6 +177,21 @@ pub fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plain_excerpt_is_what_showing_each_character_gives() {
+        let shown = |text: &str| {
+            let mut out = String::new();
+            text.chars().for_each(|character| show(character, &mut out));
+            out
+        };
+        for byte in 0..=127_u8 {
+            let text = format!("a{}b", char::from(byte));
+            assert_eq!(excerpt(&text), shown(&text), "{byte}");
+        }
+        assert_eq!(excerpt(&"a".repeat(80)), "a".repeat(80));
+        assert_eq!(excerpt(&"a".repeat(81)), "a".repeat(80) + "…");
+    }
 
     #[test]
     fn names_are_trimmed_and_bounded() {
