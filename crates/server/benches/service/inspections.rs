@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fireflow_domain::net::PortRange;
 use fireflow_domain::packet::{Packet, Payload};
 use fireflow_domain::rule::{Endpoint, RuleSpec};
 use fireflow_domain::testing::adversarial::{self, Family};
@@ -152,7 +153,9 @@ async fn of_family(connection: &mut Connection, family: Family) -> Load {
     let made: Value = serde_json::from_slice(connection.body()).unwrap();
     let path = format!("{policies}{}/", made["id"]);
     let all = Value::Array(rules.iter().map(body_of).collect()).to_string();
-    let status = connection.ask("PUT", &format!("{path}rules/"), &all).await.unwrap();
+    // Some of the drawn rules are equal.
+    let rules_path = format!("{path}rules/?duplicates=keep");
+    let status = connection.ask("PUT", &rules_path, &all).await.unwrap();
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(connection.body()));
     let inspection = |packet: Packet| {
         let mut query = format!(
@@ -186,6 +189,9 @@ fn body_of(rule: &RuleSpec) -> Value {
         };
         entries.iter().map(entry).collect()
     };
+    let ports = |ports: &[PortRange]| -> Vec<Value> {
+        ports.iter().map(|it| json!({"from": it.first(), "to": it.last()})).collect()
+    };
     json!({
         "action": rule.action.as_str(),
         "priority": rule.priority,
@@ -194,7 +200,7 @@ fn body_of(rule: &RuleSpec) -> Value {
         "icmp_code": rule.icmp_code,
         "sources": entries(&rule.sources),
         "destinations": entries(&rule.destinations),
-        "ports": texts(&mut rule.ports.iter().map(ToString::to_string)),
+        "ports": ports(&rule.ports),
         "enabled": rule.enabled,
         "starts_at": rule.starts_at.map(|it| it.to_string()),
         "expires_at": rule.expires_at.map(|it| it.to_string()),
