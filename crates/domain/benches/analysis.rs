@@ -318,6 +318,8 @@ fn main() {
     measure("ladders_10000", Some(families::prefix_ladders(10_000, 1)));
     measure("grid_9261", Some(families::grid(21, 1)));
     measure("cliques_20", Some(families::cliques(20, 30, 1)));
+    // More entries than a policy may have.
+    measure("scatter_2000", Some(families::scatter(2_000, 1_000, 200, 1)));
     measure("scatter_500", Some(families::scatter(500, 1_000, 200, 1)));
     measure("giants_50", Some(families::giants(50, 1_000, 1)));
     measure("largest", families::largest_rule().map(|rule| vec![rule.clone(), rule]));
