@@ -8,7 +8,7 @@ use fireflow_domain::audit_chain::{Chain, ChainedEvent, EventHash, Head};
 use fireflow_domain::error::StoreError;
 use fireflow_domain::ids::{FirewallId, PolicyId};
 use fireflow_domain::store::StoreResult;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryTrait, Set};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, Set};
 
 use crate::audit_log::AuditLine;
 use crate::entity::{audit_event, firewall, policy};
@@ -157,36 +157,19 @@ fn unreadable(chain: Chain) -> StoreError {
 impl SeaUnitOfWork {
     /// Appends events to their chains. One statement for each 1,000 events.
     pub(crate) async fn append_events(&mut self, events: &[AuditEvent]) -> StoreResult<()> {
-        let backend = self.db().get_database_backend();
-        let mut chunks = events.chunks(crate::statement_size::ROWS_PER_INSERT);
-        let mut next = |chains: &mut Chains, lines: &mut Vec<AuditLine>| -> StoreResult<_> {
-            for chunk in chunks.by_ref() {
-                let mut rows = Vec::with_capacity(chunk.len());
-                for event in chunk {
-                    if let Some((row, line)) = chains.append(event)? {
-                        rows.push(row);
-                        lines.push(line);
-                    }
-                }
-                if !rows.is_empty() {
-                    return Ok(Some(audit_event::Entity::insert_many(rows).build(backend)));
-                }
-            }
-            Ok(None)
-        };
         let (mut chains, mut lines) = (std::mem::take(&mut self.chains), Vec::new());
-        let mut statement = next(&mut chains, &mut lines)?;
-        while let Some(now) = statement {
-            let db = self.db();
-            // While the database carries out one statement, the next one is made.
-            let following = async { next(&mut chains, &mut lines) };
-            let (written, following) = tokio::join!(db.execute_raw(now), following);
-            written.map_err(store_error)?;
-            statement = following?;
-        }
+        let rows = events.iter().filter_map(|event| match chains.append(event) {
+            Ok(Some((row, line))) => {
+                lines.push(line);
+                Some(Ok(row))
+            }
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        });
+        let written = self.insert_each::<audit_event::ActiveModel>(rows).await;
         self.chains = chains;
         self.events.append(&mut lines);
-        Ok(())
+        written
     }
 
     /// Writes the heads that no other write has included, those of created rows. One statement for

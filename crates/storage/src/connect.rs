@@ -267,7 +267,7 @@ async fn file_readers(
 
 /// Whether a new connection is to the file that belongs to this process, and not to another file
 /// that has taken its place.
-fn is_the_same(file: &Weak<DatabaseFile>) -> Result<(), SqlxError> {
+pub(crate) fn is_the_same(file: &Weak<DatabaseFile>) -> Result<(), SqlxError> {
     // Without the file, nothing uses the connection.
     let Some(file) = file.upgrade() else { return Ok(()) };
     file.verify().map_err(|lost| SqlxError::Io(std::io::Error::other(lost)))

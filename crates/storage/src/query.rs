@@ -246,8 +246,7 @@ pub(crate) fn counted(counter: Option<i64>) -> Total {
 }
 
 /// Selects that find at most one row: by a key, or as an aggregate. They avoid SeaORM's `one`,
-/// which adds `LIMIT ?`. SQLite uses the value of a limit when it plans, so it prepares the
-/// statement again each time a limit is bound, which costs as much as a small query.
+/// which adds a limit that changes nothing.
 pub(crate) trait AtMostOne {
     /// A row.
     type Row;

@@ -21,6 +21,7 @@ use sea_orm::{
 use sea_query_sqlx::SqlxValues;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::connect::is_the_same;
 use crate::file::DatabaseFile;
 use crate::observe::{Observer, PoolState, tell_statement};
 use crate::stop::{Stop, Watched, obey_from_now_on};
@@ -33,7 +34,7 @@ const ROWS_AHEAD: usize = 128;
 pub(crate) struct Readers {
     options: SqliteConnectOptions,
     /// The file that belongs to this process; none if another process may hold it.
-    file: Option<Weak<DatabaseFile>>,
+    file: Weak<DatabaseFile>,
     observer: Option<Arc<dyn Observer>>,
     patience: Duration,
     /// One permit for each connection that there may be.
@@ -78,7 +79,7 @@ impl Readers {
         let max = max.max(1);
         Arc::new(Self {
             options: options.row_buffer_size(ROWS_AHEAD),
-            file: file.map(Arc::downgrade),
+            file: file.map_or_else(Weak::new, Arc::downgrade),
             observer: observer.cloned(),
             patience,
             permits: Arc::new(Semaphore::new(max as usize)),
@@ -133,10 +134,7 @@ impl Readers {
 
     async fn connect(&self) -> Result<Reader, SqlxError> {
         let mut connection = SqliteConnection::connect_with(&self.options).await?;
-        // Without the file, nothing uses the connection.
-        if let Some(file) = self.file.as_ref().and_then(Weak::upgrade) {
-            file.verify().map_err(|lost| SqlxError::Io(std::io::Error::other(lost)))?;
-        }
+        is_the_same(&self.file)?;
         let watched = obey_from_now_on(&mut connection).await?;
         self.open.fetch_add(1, Ordering::Relaxed);
         Ok(Reader { connection, watched })

@@ -14,7 +14,7 @@ use fireflow_domain::store::{
 use fireflow_domain::usecase::rule::PolicyLimits;
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction,
-    EntityTrait, QueryTrait,
+    EntityTrait, QueryTrait, Statement,
 };
 
 use crate::audit_log;
@@ -121,25 +121,35 @@ impl SeaUnitOfWork {
         }
     }
 
-    /// Inserts rows, a thousand per statement; no statement if there are none. While the database
-    /// carries out one statement, the next one is made.
+    /// Inserts rows, a thousand per statement; no statement if there are none.
     pub(crate) async fn insert_all<A>(&self, rows: impl IntoIterator<Item = A>) -> StoreResult<()>
     where
         A: ActiveModelTrait + Send,
     {
-        let mut rows = rows.into_iter();
+        self.insert_each(rows.into_iter().map(Ok)).await
+    }
+
+    /// The same for rows that may not exist. While the database carries out one statement, the next
+    /// one is made.
+    pub(crate) async fn insert_each<A>(
+        &self,
+        mut rows: impl Iterator<Item = StoreResult<A>>,
+    ) -> StoreResult<()>
+    where
+        A: ActiveModelTrait + Send,
+    {
         let backend = self.db().get_database_backend();
-        let mut next = || {
-            let chunk: Vec<A> =
-                rows.by_ref().take(crate::statement_size::ROWS_PER_INSERT).collect();
-            (!chunk.is_empty()).then(|| A::Entity::insert_many(chunk).build(backend))
+        let mut next = || -> StoreResult<Option<Statement>> {
+            let chunk = rows.by_ref().take(crate::statement_size::ROWS_PER_INSERT);
+            let chunk = chunk.collect::<StoreResult<Vec<A>>>()?;
+            Ok((!chunk.is_empty()).then(|| A::Entity::insert_many(chunk).build(backend)))
         };
-        let mut statement = next();
+        let mut statement = next()?;
         while let Some(now) = statement {
             let db = self.db();
             let (written, following) = tokio::join!(db.execute_raw(now), async { next() });
             written.map_err(store_error)?;
-            statement = following;
+            statement = following?;
         }
         Ok(())
     }

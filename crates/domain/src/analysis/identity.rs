@@ -186,7 +186,13 @@ fn distinguish(hash: &mut Sha256, evidence: &Evidence) {
             hash.update(service.ports.last().to_be_bytes());
             hash.update(family.as_str());
         }
-        Evidence::Permits { family, .. } => {
+        Evidence::Permits {
+            family,
+            addresses: _,
+            any_service: _,
+            any_destination: _,
+            is_any_service_everywhere: _,
+        } => {
             hash.update(family.as_str());
         }
     }

@@ -162,18 +162,16 @@ pub(super) fn terminating(
             None => solver.find_hole(Scope::Before, Some(rule), &takes, meter, &mut Vec::new()),
         }
     };
-    let mut found: Option<Terminating> = None;
-    let mut is_mild = false;
-    for (mild, share, rule) in &others {
-        if let Some(hole) = decided(*rule, meter)? {
-            found = Some(Terminating { rule: *rule, share: *share, hole, first: *rule });
-            is_mild = *mild;
-            break;
+    let mut candidates = others.into_iter();
+    let (mut found, is_mild) = loop {
+        let Some((is_mild, share, rule)) = candidates.next() else { return Ok(None) };
+        if let Some(hole) = decided(rule, meter)? {
+            break (Terminating { rule, share, hole, first: rule }, is_mild);
         }
-    }
-    let Some(mut found) = found else { return Ok(None) };
-    let mut earlier: Vec<Slot> =
-        others.iter().filter(|it| it.0 == is_mild && it.2 < found.rule).map(|it| it.2).collect();
+    };
+    // Those with a larger overlap decide nothing.
+    let left = candidates.filter(|it| it.0 == is_mild && it.2 < found.rule);
+    let mut earlier: Vec<Slot> = left.map(|it| it.2).collect();
     earlier.sort_unstable();
     for rule in earlier {
         if decided(rule, meter)?.is_some() {

@@ -66,8 +66,8 @@ fn filtered(mut select: Select<Entity>, filter: &AuditFilter) -> Select<Entity> 
 
 #[async_trait]
 impl AuditReader for SeaUnitOfWork {
-    /// One statement, at most one more for the total, and at most two more to find out how a filter is best
-    /// answered.
+    /// One statement, at most one more for the total, and at most two more to find out how a filter is
+    /// best answered.
     async fn page(
         &mut self,
         who: &Visibility,

@@ -165,8 +165,8 @@ impl FirewallReader for SeaUnitOfWork {
         Ok(row.map(Model::from).map(mapping::firewall).transpose()?)
     }
 
-    /// One statement, at most one more for the total, and at most two more to find out how a filter is best
-    /// answered.
+    /// One statement, at most one more for the total, and at most two more to find out how a filter is
+    /// best answered.
     async fn page(
         &mut self,
         who: &Visibility,

@@ -172,8 +172,8 @@ impl PolicyReader for SeaUnitOfWork {
         Ok(row.map(mapping::policy).transpose()?)
     }
 
-    /// One statement, at most one more for the total, and at most two more to find out how a filter is best
-    /// answered.
+    /// One statement, at most one more for the total, and at most two more to find out how a filter is
+    /// best answered.
     async fn page(
         &mut self,
         who: &Visibility,

@@ -26,6 +26,7 @@ use sea_orm::{
 };
 
 use super::rule_list::{filtered, listed};
+use super::rule_set::{new_row, new_rule};
 use super::{all_rows, labels_differ, mapped, new_mark, one_row, random_mark};
 use crate::entity::policy;
 use crate::entity::rule::{
@@ -92,8 +93,8 @@ impl RuleReader for SeaUnitOfWork {
         Ok(row.map(mapping::rule).transpose()?)
     }
 
-    /// One statement, or two after a position whose value is absent. At most one more for the total, and at
-    /// most two more to choose how a filter is answered.
+    /// One statement, or two after a position whose value is absent. At most one more for the total,
+    /// and at most two more to choose how a filter is answered.
     async fn page(
         &mut self,
         who: &Visibility,
@@ -414,36 +415,14 @@ impl RuleWriter for SeaUnitOfWork {
             Duplicates::Keep => self.next_copy(policy.id, Fingerprint::of(spec)).await?,
         };
         let mark = new_mark()?;
-        let row = ActiveModel {
-            policy_id: Set(policy.id.get()),
-            firewall_id: Set(firewall),
-            copy: Set(copy),
-            revision: Set(revision.0),
-            changed_revision: Set(revision.0),
-            mark: Set(mark.get().cast_signed()),
-            created_at: Set(stamp.at.micros()),
-            created_by: Set(stamp.by.clone()),
-            updated_at: Set(stamp.at.micros()),
-            updated_by: Set(stamp.by.clone()),
-            ..mapping::rule_content(spec)
-        };
+        let row = new_row(policy, spec, revision, mark, copy, stamp);
         let id = Entity::insert(row).exec(&self.db()).await.map_err(store_error)?.last_insert_id;
         self.index_addresses(id, firewall, spec).await?;
         self.index_ports(id, firewall, spec).await?;
         self.index_labels(id, firewall, spec).await?;
-        Ok(Rule {
-            id: RuleId::new(id)
-                .ok_or_else(|| StoreError::Failed("there are no more ids".into()))?,
-            policy: policy.clone(),
-            spec: spec.clone(),
-            revision,
-            mark,
-            created_at: stamp.at,
-            created_by: stamp.by.clone(),
-            updated_at: stamp.at,
-            updated_by: stamp.by.clone(),
-            deleted: None,
-        })
+        let id =
+            RuleId::new(id).ok_or_else(|| StoreError::Failed("there are no more ids".into()))?;
+        Ok(new_rule(id, policy, spec.clone(), revision, mark, stamp))
     }
 
     /// One statement; two more for each of addresses, ports and labels that change.

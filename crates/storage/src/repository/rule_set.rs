@@ -221,13 +221,9 @@ impl SeaUnitOfWork {
             if chunk.is_empty() {
                 return Ok(None);
             }
-            let rows = chunk.iter().map(|(mark, spec)| ActiveModel {
-                created_at: Set(stamp.at.micros()),
-                created_by: Set(stamp.by.clone()),
-                updated_at: Set(stamp.at.micros()),
-                updated_by: Set(stamp.by.clone()),
-                ..row(policy, spec, revision, *mark, copies.next())
-            });
+            let rows = chunk
+                .iter()
+                .map(|(mark, spec)| new_row(policy, spec, revision, *mark, copies.next(), stamp));
             let mut insert = Entity::insert_many(rows).into_query();
             insert.returning(Query::returning().columns([Column::Id, Column::Mark]));
             let statement = backend.build(&insert);
@@ -247,18 +243,7 @@ impl SeaUnitOfWork {
             for (mark, spec) in chunk {
                 let id = ids.remove(&mark.get().cast_signed()).and_then(RuleId::new);
                 let id = id.ok_or_else(|| StoreError::Failed("a new rule has no id".into()))?;
-                made.push(Rule {
-                    id,
-                    policy: policy.clone(),
-                    spec,
-                    revision,
-                    mark,
-                    created_at: stamp.at,
-                    created_by: stamp.by.clone(),
-                    updated_at: stamp.at,
-                    updated_by: stamp.by.clone(),
-                    deleted: None,
-                });
+                made.push(new_rule(id, policy, spec, revision, mark, stamp));
             }
             statement = following?;
         }
@@ -345,6 +330,47 @@ impl<'a, I: Iterator<Item = &'a Rule>, A> Iterator for Derived<I, A> {
             let rule = self.rules.next()?;
             self.rows = (self.of_rule)(rule.id.get(), self.firewall, &rule.spec).into_iter();
         }
+    }
+}
+
+/// The row of a new rule, except its id.
+pub(super) fn new_row(
+    policy: &PolicyRef,
+    spec: &RuleSpec,
+    revision: Revision,
+    mark: Mark,
+    copy: i64,
+    stamp: &Stamp,
+) -> ActiveModel {
+    ActiveModel {
+        created_at: Set(stamp.at.micros()),
+        created_by: Set(stamp.by.clone()),
+        updated_at: Set(stamp.at.micros()),
+        updated_by: Set(stamp.by.clone()),
+        ..row(policy, spec, revision, mark, copy)
+    }
+}
+
+/// A new rule, as its row has it.
+pub(super) fn new_rule(
+    id: RuleId,
+    policy: &PolicyRef,
+    spec: RuleSpec,
+    revision: Revision,
+    mark: Mark,
+    stamp: &Stamp,
+) -> Rule {
+    Rule {
+        id,
+        policy: policy.clone(),
+        spec,
+        revision,
+        mark,
+        created_at: stamp.at,
+        created_by: stamp.by.clone(),
+        updated_at: stamp.at,
+        updated_by: stamp.by.clone(),
+        deleted: None,
     }
 }
 
