@@ -9,7 +9,7 @@ use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynch
 use sea_orm::{ConnectOptions, DatabaseConnection, DbErr, RuntimeErr, SqlxError};
 
 use crate::database_url::DatabaseKind;
-use crate::file::DatabaseFile;
+use crate::file::{DatabaseFile, is_the_same};
 use crate::observe::Pool;
 use crate::open_error::{MIN_CONNECTIONS, OpenError};
 use crate::options::DatabaseOptions;
@@ -263,14 +263,6 @@ async fn file_readers(
     let readers = Readers::new(sqlite, file, observer, patience, most);
     readers.open_one().await.map_err(|error| options.url.connect_error(error))?;
     Ok(readers)
-}
-
-/// Whether a new connection is to the file that belongs to this process, and not to another file
-/// that has taken its place.
-pub(crate) fn is_the_same(file: &Weak<DatabaseFile>) -> Result<(), SqlxError> {
-    // Without the file, nothing uses the connection.
-    let Some(file) = file.upgrade() else { return Ok(()) };
-    file.verify().map_err(|lost| SqlxError::Io(std::io::Error::other(lost)))
 }
 
 async fn file_pool(

@@ -21,8 +21,7 @@ use sea_orm::{
 use sea_query_sqlx::SqlxValues;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::connect::is_the_same;
-use crate::file::DatabaseFile;
+use crate::file::{DatabaseFile, is_the_same};
 use crate::observe::{Observer, PoolState, tell_statement};
 use crate::stop::{Stop, Watched, obey_from_now_on};
 

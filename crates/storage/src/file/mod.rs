@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use holder::{Holder, LockFile};
@@ -34,6 +34,7 @@ use linux as system;
 #[cfg(not(target_os = "linux"))]
 use other as system;
 pub(crate) use place::{DatabasePaths, beside};
+use sea_orm::SqlxError;
 pub(crate) use system::rename_to_new;
 use watch::Logs;
 pub(crate) use watch::{Identity, watch};
@@ -319,4 +320,12 @@ fn warn_of_readers(_place: &DatabasePaths, _file: &File) {}
 /// The database's lock file.
 fn lock_path(database: &Path) -> PathBuf {
     beside(database, ".lock")
+}
+
+/// Whether a new connection is to the file that belongs to this process, and not to another file
+/// that has taken its place.
+pub(crate) fn is_the_same(file: &Weak<DatabaseFile>) -> Result<(), SqlxError> {
+    // Without the file, nothing uses the connection.
+    let Some(file) = file.upgrade() else { return Ok(()) };
+    file.verify().map_err(|lost| SqlxError::Io(std::io::Error::other(lost)))
 }
